@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* log.h: messages for people and the one place where an error gets its text. */
+#ifndef KS_BASE_LOG_H
+#define KS_BASE_LOG_H
+
+#include "base/def.h"
+
+enum ks_log_level { KS_LOG_ERROR, KS_LOG_WARN, KS_LOG_INFO, KS_LOG_DEBUG };
+
+/* Receives one message without a newline. @where is "function:line". */
+typedef void ks_log_sink_fn(void *arg, enum ks_log_level level, const char *where, const char *text);
+
+/**
+ * ks_log_set() - choose where messages go and how many of them
+ * @sink: NULL means stderr, "program: text"
+ *
+ * Threads: before the first other thread starts.
+ */
+void ks_log_set(ks_log_sink_fn *sink, void *arg, enum ks_log_level max);
+void ks_log_set_program(const char *name); /* borrowed for ever */
+bool ks_log_on(enum ks_log_level level);
+void ks_log_emit(enum ks_log_level level, const char *func, int line, const char *fmt, ...)
+	KS_PRINTF(4, 5);
+
+/* Arguments are evaluated only when the level is on. */
+#define ks_log(level, ...)                                                                         \
+	do {                                                                                       \
+		if (ks_log_on(level))                                                              \
+			ks_log_emit(level, __func__, __LINE__, __VA_ARGS__);                       \
+	} while (0)
+
+/**
+ * ks_fail() - raise an unexpected error once, where its context is known
+ * @err: negative errno, returned as it is
+ *
+ * The text names the object and what was tried; ": strerror(err)" is added. The text is logged
+ * and also kept as the calling thread's last failure, so that a tool can print it with a hint.
+ */
+#define ks_fail(err, ...) ks_fail_at((err), __func__, __LINE__, __VA_ARGS__)
+int ks_fail_at(int err, const char *func, int line, const char *fmt, ...) KS_PRINTF(4, 5);
+
+/* As ks_fail(), with a second line "hint: ..." that says the way out. @hint may be NULL. */
+#define ks_fail_hint(err, hint, ...) ks_fail_hint_at((err), (hint), __func__, __LINE__, __VA_ARGS__)
+int ks_fail_hint_at(int err, const char *hint, const char *func, int line, const char *fmt, ...)
+	KS_PRINTF(5, 6);
+
+/* What the calling thread raised last; "" when nothing. Valid until its next failure. */
+const char *ks_fail_text(void);
+const char *ks_fail_hint_text(void);
+void ks_fail_clear(void);
+
+/*
+ * While on for the calling thread, ks_fail() keeps its text and does not log it: the caller will
+ * print it. Returns the old value. Tools switch this on in main().
+ */
+bool ks_fail_quiet(bool on);
+
+/* strerror() that is safe on every thread. */
+const char *ks_strerror(int err);
+
+#endif
