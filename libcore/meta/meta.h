@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * meta.h: a volume's metadata with POSIX semantics, written once over engine.h.
+ *
+ * Permissions are the kernel's business (default_permissions) and the tools' (they own the database); what an operation itself must do is done here: setgid
+ * inheritance, link counts, times, sticky bits are checked by the caller.
+ *
+ * Threads: every function, from any thread. Errors: negative errno; the expected ones stand with each function and are bare, others are raised.
+ * Names are any 1..255 bytes without '/' and NUL, never "." or "..".
+ */
+#ifndef KS_META_META_H
+#define KS_META_META_H
+
+#include "base/slice.h"
+#include "meta/engine.h"
+#include <sys/stat.h>
+
+struct ks_meta;
+
+typedef uint64_t ks_ino_t;
+
+/* What the rest of the program sees of an inode is the record itself. */
+#define ks_attr ks_rec_inode
+
+struct ks_cred {
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t pid;
+	uint32_t umask;
+};
+
+/* ---- the volume's settings: records of KS_T_SETTING, fixed at format unless said otherwise ---- */
+
+struct ks_volume_settings {
+	char name[64];
+	uint8_t uuid[16];
+	uint32_t format_version;  /* 1 */
+	uint64_t compat, ro_compat, incompat; /* feature bits, see doc/format.md */
+	uint64_t block_size;
+	char data_url[1024];   /* as stored: may be relative to the database ("meta.blocks/") */
+	uint64_t capacity_bytes; /* 0: no quota; may change */
+	uint64_t inodes_max;	 /* 0: no quota; may change */
+	int64_t trash_ns;	 /* kept for the trash; may change */
+	char compress[16];	 /* "none" */
+	int64_t created_ns;
+	char created_by[64];	/* "kiseki 0.1.0" */
+	uint8_t hash_key[16];	/* of dentry hashes */
+};
+
+struct ks_meta_hooks {
+	/* Is this inode open in this process? Called inside a transaction, perhaps on another thread; takes no lock that is held around a meta call. */
+	bool (*is_open)(void *arg, ks_ino_t ino);
+	/* Collects the open inodes of this process for the heartbeat: calls fn for each. Only called by the heartbeat and ks_meta_tick(). */
+	void (*each_open)(void *arg, void (*fn)(void *fn_arg, ks_ino_t ino), void *fn_arg);
+	/*
+	 * Forgets every chunk map that was read before the call. Called by the heartbeat before this session passes an epoch, after which what those maps
+	 * named may be deleted. Only called by the heartbeat and ks_meta_tick(), outside transactions. NULL: none are kept.
+	 */
+	void (*forget_maps)(void *arg);
+	void *arg;
+};
+
+struct ks_meta_opts {
+	bool readonly;
+	int64_t busy_timeout_ns;
+	uint64_t mmap_bytes;
+	struct ks_meta_hooks hooks; /* zero: nothing is ever open */
+	bool relatime, noatime;	    /* how ks_meta_touch_atime behaves; both false: strict */
+};
+
+/**
+ * ks_meta_format() - make a new volume: schema, settings, root directory (mode 0755, owner uid:gid)
+ * Return: 0; -EEXIST a volume is there; raised otherwise.
+ */
+int ks_meta_format(const char *url, const struct ks_volume_settings *s, uint32_t uid,
+		   uint32_t gid) KS_MUST_CHECK;
+/* Return: 0; -ENOENT no volume; -EPROTO the volume is newer than this program (text names both); -EBADMSG damaged. */
+int ks_meta_open(struct ks_meta **out, const char *url, const struct ks_meta_opts *o) KS_MUST_CHECK;
+void ks_meta_close(struct ks_meta *m); /* ends the session if one is open; NULL is fine */
+const struct ks_volume_settings *ks_meta_settings(const struct ks_meta *m);
+/* Changes capacity_bytes, inodes_max, trash_ns. */
+int ks_meta_settings_set(struct ks_meta *m, const struct ks_volume_settings *s) KS_MUST_CHECK;
+struct ks_engine *ks_meta_engine(struct ks_meta *m); /* borrowed, for tests and statistics */
+int ks_meta_sync(struct ks_meta *m) KS_MUST_CHECK;
+bool ks_meta_is_readonly(const struct ks_meta *m);
+
+/* ---- sessions ---- */
+
+struct ks_session_info { /* NUL-terminated copies; empty when unknown */
+	uint64_t id;
+	uint64_t generation, epoch;
+	int64_t start_ns, heartbeat_ns;
+	uint32_t pid, kind;
+	char host[256], tool[64], mountpoint[1024], socket[256], version[64];
+	bool dead; /* its lock is not held by anybody */
+};
+
+/*
+ * Registers this process: a row, and for a SQLite volume an flock on LOCKS/session-ID that the kernel drops with the process. Starts the heartbeat
+ * thread (one second: claims open inodes that lost their last name elsewhere, passes epochs, reaps dead sessions, frees
+ * deleted inodes in bounded steps). Never before daemonising. On a read-only volume: does nothing, and nothing protects what is open.
+ */
+int ks_meta_session_start(struct ks_meta *m, uint32_t kind, const char *tool, const char *mountpoint,
+			  const char *socket) KS_MUST_CHECK;
+void ks_meta_session_stop(struct ks_meta *m);
+uint64_t ks_meta_session_id(const struct ks_meta *m); /* 0: none */
+/*
+ * What the heartbeat does, once and now: dead sessions, epochs, claims, deleted inodes. For tests, for tools, and before a quota says no. Takes no longer than about
+ * @budget_ns (0: until nothing is left to do now).
+ */
+int ks_meta_tick(struct ks_meta *m, int64_t budget_ns) KS_MUST_CHECK;
+/*
+ * Keeps every other process that writes the volume out (SQLite: LOCKS/volume, where each of them holds a shared lock for as long as it is open). -EBUSY: somebody
+ * has it open. Closing gives it up.
+ */
+int ks_meta_lock_exclusive(struct ks_meta *m) KS_MUST_CHECK;
+void ks_meta_unlock_exclusive(struct ks_meta *m);
+int ks_meta_sessions(struct ks_meta *m, int (*fn)(void *arg, const struct ks_session_info *s), void *arg) KS_MUST_CHECK;
+
+/* ---- reads: one round trip each ---- */
+
+int ks_meta_lookup(struct ks_meta *m, ks_ino_t parent, const char *name, struct ks_attr *out) KS_MUST_CHECK; /* -ENOENT */
+int ks_meta_getattr(struct ks_meta *m, ks_ino_t ino, struct ks_attr *out) KS_MUST_CHECK; /* -ENOENT (ESTALE is the caller's) */
+int ks_meta_readlink(struct ks_meta *m, ks_ino_t ino, struct ks_buf *out) KS_MUST_CHECK; /* -EINVAL not a symlink */
+/*
+ * Entries whose hash is greater than @after, in hash order, without "." and "..". @plus: with attributes (else attr is NULL). fn returns 1 to stop.
+ * @limit bounds how many are read in the trip (0: 1024); the names of one hash always come together. Returns 0; *eof says whether the directory ended.
+ */
+typedef int ks_readdir_fn(void *arg, const struct ks_rec_dentry *d, const struct ks_attr *attr);
+int ks_meta_readdir(struct ks_meta *m, ks_ino_t dir, uint64_t after, bool plus, uint64_t limit,
+		    ks_readdir_fn *fn, void *arg, bool *eof) KS_MUST_CHECK;
+int ks_meta_getxattr(struct ks_meta *m, ks_ino_t ino, const char *name, struct ks_buf *out) KS_MUST_CHECK; /* -ENODATA */
+int ks_meta_listxattr(struct ks_meta *m, ks_ino_t ino, struct ks_buf *out) KS_MUST_CHECK; /* names, each with its NUL */
+
+struct ks_meta_usage {
+	uint64_t used_bytes, inodes;
+	uint64_t capacity_bytes, inodes_max; /* the quotas now, 0: none; another process may have changed them */
+};
+int ks_meta_usage(struct ks_meta *m, struct ks_meta_usage *out) KS_MUST_CHECK;
+
+/* ---- changes: at most two round trips each; *out is the inode afterwards ---- */
+
+enum {
+	KS_SET_MODE = 1 << 0,
+	KS_SET_UID = 1 << 1,
+	KS_SET_GID = 1 << 2,
+	KS_SET_SIZE = 1 << 3, /* truncates or extends with a hole */
+	KS_SET_ATIME = 1 << 4,
+	KS_SET_MTIME = 1 << 5,
+	KS_SET_ATIME_NOW = 1 << 6,
+	KS_SET_MTIME_NOW = 1 << 7,
+	KS_SET_CTIME = 1 << 8,
+	KS_SET_FLAGS = 1 << 9,
+	KS_SET_KILL_PRIV = 1 << 10, /* drop setuid, and setgid where group-executable, as chown and writes do */
+};
+int ks_meta_setattr(struct ks_meta *m, ks_ino_t ino, uint32_t set, const struct ks_attr *in,
+		    struct ks_attr *out) KS_MUST_CHECK; /* -ENOENT, -EPERM immutable, -EFBIG, -EISDIR size of a directory, -EINVAL */
+
+/*
+ * Makes any kind of inode. @mode: type and permissions, umask already applied. @target: of a symlink, else NULL. setgid is inherited from the directory.
+ * -EEXIST, -ENOENT (parent gone), -ENOTDIR, -EMLINK, -ENOSPC and -EDQUOT (quota), -EPERM (immutable parent).
+ */
+int ks_meta_mknod(struct ks_meta *m, const struct ks_cred *c, ks_ino_t parent, const char *name,
+		  uint32_t mode, uint32_t rdev, const char *target, struct ks_attr *out) KS_MUST_CHECK;
+/* An inode without a name, claimed by this session, without which nothing keeps it (O_TMPFILE, and kiseki-cp, whose files appear whole). Give it one with ks_meta_link(). */
+int ks_meta_mktmp(struct ks_meta *m, const struct ks_cred *c, ks_ino_t parent, uint32_t mode,
+		  struct ks_attr *out) KS_MUST_CHECK;
+int ks_meta_link(struct ks_meta *m, ks_ino_t ino, ks_ino_t newparent, const char *newname,
+		 struct ks_attr *out) KS_MUST_CHECK; /* -EPERM directory, -EMLINK, -EEXIST */
+/* *out: the inode after it lost the name (nlink 0: deleted, or claimed when open). -EISDIR, -ENOENT, -EPERM. */
+int ks_meta_unlink(struct ks_meta *m, ks_ino_t parent, const char *name, struct ks_attr *out) KS_MUST_CHECK;
+/* The directory's inode is gone at once, also for who has it open: *out is what it was, with nlink 0. */
+int ks_meta_rmdir(struct ks_meta *m, ks_ino_t parent, const char *name, struct ks_attr *out) KS_MUST_CHECK; /* -ENOTEMPTY, -ENOTDIR */
+
+enum { KS_RENAME_NOREPLACE = 1, KS_RENAME_EXCHANGE = 2, KS_RENAME_WHITEOUT = 4 }; /* as renameat2(2) */
+/*
+ * *moved: the inode that now has the new name; *replaced: the one that lost it (ino 0: none). Ancestors are checked: -EINVAL for a directory into itself.
+ * -EEXIST, -ENOTEMPTY, -EISDIR, -ENOTDIR, -ENOENT, -EXDEV never.
+ */
+int ks_meta_rename(struct ks_meta *m, const struct ks_cred *c, ks_ino_t parent, const char *name,
+		   ks_ino_t newparent, const char *newname, unsigned int flags,
+		   struct ks_attr *moved, struct ks_attr *replaced) KS_MUST_CHECK;
+
+enum { KS_XATTR_CREATE = 1, KS_XATTR_REPLACE = 2 }; /* as setxattr(2) */
+int ks_meta_setxattr(struct ks_meta *m, ks_ino_t ino, const char *name, const void *value,
+		     size_t n, int flags) KS_MUST_CHECK; /* -EEXIST, -ENODATA, -E2BIG, -ERANGE */
+int ks_meta_removexattr(struct ks_meta *m, ks_ino_t ino, const char *name) KS_MUST_CHECK; /* -ENODATA */
+
+/* Sets atime to now if the mode of the mount says so (relatime: only when older than mtime, ctime or a day). */
+int ks_meta_touch_atime(struct ks_meta *m, const struct ks_attr *a) KS_MUST_CHECK;
+
+/* Called when the last descriptor of an inode without a name is closed: gives up the claim; the data is freed in the background. */
+int ks_meta_release(struct ks_meta *m, ks_ino_t ino) KS_MUST_CHECK;
+/* Claims an inode that is found without a name while it is being opened. -ENOENT it is gone. */
+int ks_meta_claim(struct ks_meta *m, ks_ino_t ino) KS_MUST_CHECK;
+
+/* ---- file data ---- */
+
+
+/* The newest-wins map of a chunk. One trip (a scan joined with its slices). Owned by the caller: ks_chunk_map_free(). -ENOENT: no such inode. */
+int ks_meta_map(struct ks_meta *m, ks_ino_t ino, uint64_t chunk, struct ks_chunk_map **out) KS_MUST_CHECK;
+
+int ks_meta_block(struct ks_meta *m, uint64_t slice, uint32_t idx, struct ks_block_index *out) KS_MUST_CHECK;
+
+int ks_meta_new_slice_id(struct ks_meta *m, uint64_t *out) KS_MUST_CHECK; /* from a batch: mostly no trip */
+int ks_meta_new_pack_id(struct ks_meta *m, uint64_t *out) KS_MUST_CHECK;
+
+/*
+ * Blocks, slices, extents, and the inode's size and times in one transaction, in the order given. @end: the file is at least this long now (0: no
+ * change). @mtime_ns 0: now. @kill_priv: clear setuid as a write must. -ENOENT: the inode is gone; -EDQUOT and -ENOSPC of the quota.
+ */
+struct ks_commit {
+	ks_ino_t ino;
+	const struct ks_commit_slice *s;
+	size_t n;
+	uint64_t end;
+	int64_t mtime_ns;
+	bool kill_priv;
+};
+int ks_meta_commit(struct ks_meta *m, const struct ks_commit *c, struct ks_attr *out) KS_MUST_CHECK;
+
+enum ks_falloc { KS_FALLOC_EXTEND, KS_FALLOC_PUNCH, KS_FALLOC_ZERO }; /* EXTEND: only the size; nothing is reserved */
+int ks_meta_fallocate(struct ks_meta *m, ks_ino_t ino, enum ks_falloc what, bool keep_size,
+		      uint64_t off, uint64_t len, struct ks_attr *out) KS_MUST_CHECK;
+/* Shares slices; both files' dirty data has been committed by the caller. *done: bytes shared; short when it reached src's end or a bound on one transaction. */
+int ks_meta_copy_range(struct ks_meta *m, ks_ino_t src, uint64_t src_off, ks_ino_t dst,
+		       uint64_t dst_off, uint64_t len, uint64_t *done, struct ks_attr *out) KS_MUST_CHECK;
+/* SEEK_DATA / SEEK_HOLE over what is committed, up to the file's size. -ENXIO past the end. */
+int ks_meta_seek(struct ks_meta *m, ks_ino_t ino, uint64_t off, bool hole, uint64_t *out) KS_MUST_CHECK;
+
+/* ---- deletion ---- */
+
+/* One object that no metadata refers to any more and that every session has forgotten. */
+struct ks_free_item {
+	uint64_t slice;
+	uint32_t len, block_size;
+	uint64_t pack; /* not 0: only its share of the pack has become dead, nothing to delete */
+};
+/*
+ * Up to @max slices that may be deleted now. The caller deletes their objects and then confirms; a crash between the two
+ * only repeats the deletion. Returns how many, or -errno.
+ */
+ssize_t ks_meta_free_list(struct ks_meta *m, struct ks_free_item *out, size_t max) KS_MUST_CHECK;
+int ks_meta_free_done(struct ks_meta *m, const struct ks_free_item *items, size_t n) KS_MUST_CHECK;
+/* Frees extents of deleted inodes in steps of one bounded transaction. Returns 1 if there is more, 0 done. The heartbeat calls it. */
+int ks_meta_reap(struct ks_meta *m) KS_MUST_CHECK;
+
+#endif

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * meta_internal.h: what the meta_*.c files share. Included by them only.
+ *
+ * Who guards what, in the terms of engine.h's conditions:
+ *	an inode's extents	its inode record: whoever changes them reads the inode strictly and raises its change counter
+ *	a slice's refs		its own record: read strictly by who takes references away, added to blindly by who adds them.
+ *	a directory's entries	each by itself. Creating reads the directory weakly (it exists), removing it deletes its record: the two conflict.
+ *	the tree's shape	the counter "dirmove": read strictly by renames between directories, raised by those that move a directory with directories in it.
+ *	an epoch		the counter "epoch": read strictly by who deletes or frees, so that nothing is added to an epoch that has been left.
+ */
+#ifndef KS_META_META_INTERNAL_H
+#define KS_META_META_INTERNAL_H
+
+#include "meta/meta.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define KS_FIRST_INO 16 /* 2..15 are reserved */
+#define KS_ID_BATCH 1024
+#define KS_STEP_ROWS 1000 /* extents that one transaction takes away at most */
+#define KS_DIR_SIZE 4096
+#define KS_FORMAT_VERSION 1
+
+#define KS_CNT_USED "used_bytes"
+#define KS_CNT_INODES "inodes"
+#define KS_CNT_EPOCH "epoch"
+#define KS_CNT_DIRMOVE "dirmove"
+
+enum ks_id { KS_ID_INO, KS_ID_SLICE, KS_ID_PACK, KS_ID_COUNT };
+
+struct ks_id_pool {
+	uint64_t next, end; /* [ks_meta.mu] */
+};
+
+struct ks_meta {
+	struct ks_engine *e;
+	struct ks_volume_settings set;
+	struct ks_meta_opts o;
+	bool readonly;
+	_Atomic uint64_t capacity, inodes_max; /* as in set, but may change */
+	char *locks;    /* directory of the lock files; NULL: the engine has none */
+	int volume_fd;  /* LOCKS/volume; -1 */
+	int session_fd; /* LOCKS/session-ID; -1 */
+
+	pthread_mutex_t mu;
+	pthread_cond_t cond;
+	struct ks_id_pool pools[KS_ID_COUNT]; /* [mu] */
+	bool stop;                            /* [mu] of the heartbeat */
+
+	pthread_t thread;
+	bool thread_on; /* session_start and session_stop only */
+	_Atomic uint64_t session;
+	_Atomic uint64_t
+		sole_epoch; /* in this epoch ours is the only session; 0: it is not, or unknown */
+	_Atomic uint64_t seen_foreign; /* ks_engine_foreign_version() of the last pass */
+	_Atomic uint64_t reap_cursor;  /* deleted inodes up to here were looked at in this round */
+};
+
+/* ---- meta.c ---- */
+
+int ks_meta_new_id(struct ks_meta *m, enum ks_id kind, uint64_t *out) KS_MUST_CHECK;
+/* Runs a body that writes: -EROFS on a read-only volume. */
+int ks_meta_run(struct ks_meta *m, ks_body_fn *body, void *arg) KS_MUST_CHECK;
+/* As ks_meta_run(); when the volume's quota says -ENOSPC, first gives back what deleted files still hold. */
+int ks_meta_run_quota(struct ks_meta *m, ks_body_fn *body, void *arg) KS_MUST_CHECK;
+int ks_meta_read_settings(struct ks_meta *m) KS_MUST_CHECK;
+
+static inline struct ks_bytes ks_bytes_str(const char *s)
+{
+	return (struct ks_bytes){ .p = s, .n = strlen(s) };
+}
+
+static inline struct ks_read ks_read_inode(struct ks_rec_inode *node, uint64_t ino,
+					   unsigned int flags)
+{
+	*node = (struct ks_rec_inode){ .ino = ino };
+	return (struct ks_read){ .table = KS_T_INODE, .flags = flags, .rec = node };
+}
+
+static inline struct ks_read ks_read_counter(struct ks_rec_counter *c, const char *name,
+					     unsigned int flags)
+{
+	*c = (struct ks_rec_counter){ .name = ks_bytes_str(name) };
+	return (struct ks_read){ .table = KS_T_COUNTER, .flags = flags, .rec = c };
+}
+
+/* Nothing is written when @by is 0. */
+void ks_count_add(struct ks_txn *t, const char *name, int64_t by);
+
+#define KS_UPD_COL(s, field, how, v)                                                               \
+	((struct ks_upd){ .col_off = offsetof(struct ks_rec_##s, field),                           \
+			  .op = (how),                                                             \
+			  .value = (int64_t)(v) })
+
+/* A directory's entries have changed: its times, its change counter, and @links more subdirectories. */
+void ks_touch_dir(struct ks_txn *t, uint64_t dir, int64_t now, int links);
+/* An inode read strictly has changed: ctime and the change counter; the caller puts it. */
+void ks_touch(struct ks_attr *a, int64_t now);
+/* What a write or chown takes from a file's mode. */
+uint32_t ks_mode_kill_priv(uint32_t mode);
+
+/* ---- meta_dir.c ---- */
+
+int ks_dentry_key(const struct ks_meta *m, uint64_t parent, const char *name,
+		  struct ks_rec_dentry *d) KS_MUST_CHECK; /* -EINVAL, -ENAMETOOLONG */
+/* May entries of this directory be changed? @removing: also for append-only ones. -ENOENT, -ENOTDIR, -EPERM. */
+int ks_check_parent(const struct ks_read *r, bool removing) KS_MUST_CHECK;
+/* Usage, read along when there is a quota: ks_quota_reads() adds none or two reads and says how many. */
+struct ks_quota {
+	struct ks_rec_counter used, inodes;
+};
+unsigned int ks_quota_reads(struct ks_meta *m, struct ks_quota *q, struct ks_read *rd);
+int ks_quota_check(struct ks_meta *m, const struct ks_quota *q, int64_t bytes,
+		   int64_t inodes) KS_MUST_CHECK; /* -ENOSPC */
+static inline uint32_t ks_dtype(uint32_t mode)
+{
+	return (mode & S_IFMT) >> 12;
+}
+
+/* ---- meta_unlink.c ---- */
+
+/* What is needed to take a name from an inode; epoch was read strictly. */
+struct ks_lose {
+	struct ks_meta *m;
+	uint64_t epoch;
+	int64_t now;
+};
+/* @node, read strictly, has lost one name: the record is written or deleted, and @node is what it is then. Not for directories. */
+void ks_lose_name(struct ks_txn *t, const struct ks_lose *l, struct ks_attr *node);
+/* An empty directory goes. */
+void ks_lose_dir(struct ks_txn *t, const struct ks_lose *l, struct ks_attr *node);
+/* Is there any entry in the directory? One trip. */
+int ks_dir_is_empty(struct ks_txn *t, uint64_t dir, bool *empty) KS_MUST_CHECK;
+
+/* ---- meta_extent.c ---- */
+
+struct ks_row {
+	struct ks_rec_extent e;
+	struct ks_rec_slice s; /* id 0: a hole */
+	bool gone, cut;        /* what became of it */
+};
+
+/* Collects extents with their slices from a scan. */
+struct ks_rows {
+	struct ks_arena *a;
+	struct ks_row *v;
+	uint32_t n, cap;
+	struct ks_rec_slice slice; /* the scan's */
+	struct ks_rec_extent from; /* the scan's */
+	uint64_t min_chunk, max_chunk;
+	uint32_t limit;   /* stop after so many; 0: none */
+	bool cut_short;   /* the limit was met */
+	uint32_t *budget; /* the same for several scans together; NULL: none */
+	const struct ks_attr
+		*beyond; /* stop at once when the inode's size is not above beyond_at */
+	uint64_t beyond_at;
+};
+/* A scan of @ino's extents in chunks min..max. @flags as of the scan; slices are joined. */
+struct ks_scan ks_rows_scan(struct ks_rows *rows, struct ks_arena *a, uint64_t ino,
+			    uint64_t min_chunk, uint64_t max_chunk, bool reverse,
+			    unsigned int flags);
+
+/* References taken and given, summed over a transaction. */
+struct ks_ref {
+	struct ks_rec_slice s;
+	int64_t delta;
+};
+struct ks_refs {
+	struct ks_arena *a;
+	struct ks_ref *v;
+	uint32_t n, cap;
+};
+int ks_refs_add(struct ks_refs *r, const struct ks_rec_slice *s,
+		int64_t delta) KS_MUST_CHECK; /* s->id 0: nothing */
+/* Writes them: a slice without references is freed in @epoch. */
+void ks_refs_apply(struct ks_txn *t, struct ks_refs *r, uint64_t epoch, int64_t now);
+
+/* Bytes of data (not holes) that rows [from, to) of one chunk cover, gone ones left out. */
+int ks_rows_cover(const struct ks_row *v, size_t n, uint64_t *out) KS_MUST_CHECK;
+
+/* Makes [off, end) of a file a hole. Rows are those of the chunks concerned, in order of chunk, all of each. */
+struct ks_clear {
+	uint64_t ino, off, end;
+	uint64_t seq;   /* of hole records to be made; raised */
+	uint64_t freed; /* out: bytes that were data */
+};
+int ks_rows_clear(struct ks_txn *t, struct ks_clear *c, struct ks_row *v, size_t n,
+		  struct ks_refs *refs) KS_MUST_CHECK;
+
+/* One step of clearing: everything from @off to @end, or as much as fits, from the end on. @done_from: what was cleared begins here. */
+int ks_clear_read(struct ks_txn *t, struct ks_rows *rows, uint64_t *done_from) KS_MUST_CHECK;
+
+static inline uint64_t ks_seq_of(uint64_t change)
+{
+	return change << 12;
+}
+#define KS_SEQS_PER_CHANGE 4096u
+
+/* ---- meta_lock.c ---- */
+
+int ks_session_lock(struct ks_meta *m, uint64_t id) KS_MUST_CHECK;
+void ks_session_file_remove(struct ks_meta *m, uint64_t id);
+bool ks_session_is_dead(struct ks_meta *m, uint64_t id, int64_t heartbeat_ns);
+int ks_locks_open(struct ks_meta *m) KS_MUST_CHECK;
+void ks_locks_close(struct ks_meta *m);
+char *ks_locks_dir(const char *url); /* owned; NULL: none */
+
+#endif

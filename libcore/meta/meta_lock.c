@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * meta_lock.c: the lock files of a SQLite volume, in LOCKS beside the database: "volume", and one for each session.
+ *
+ * Their flocks belong to the open file, so the kernel drops them with the process, and two openers in one process exclude each other like strangers.
+ */
+#include "meta/meta_internal.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#define LEASE_NS (120 * KS_NS_PER_S) /* without lock files */
+
+char *ks_locks_dir(const char *url)
+{
+	static const char scheme[] = "sqlite://";
+	size_t n = strlen(url);
+
+	if (strncmp(url, scheme, sizeof(scheme) - 1))
+		return NULL;
+	if (n > 3 && strcmp(url + n - 3, ".db") == 0)
+		n -= 3;
+	return ks_asprintf("%.*s.locks", (int)(n - (sizeof(scheme) - 1)), url + sizeof(scheme) - 1);
+}
+
+static int lock_file_open(const struct ks_meta *m, const char *name, int flags)
+{
+	KS_AUTO(ks_freep) char *path = ks_asprintf("%s/%s", m->locks, name);
+	int fd;
+
+	if (!path)
+		return -ENOMEM;
+	fd = open(path, O_RDONLY | O_CLOEXEC | flags, 0666);
+	return fd < 0 ? -errno : fd;
+}
+
+static int lock_try(int fd, int how)
+{
+	while (flock(fd, how | LOCK_NB) < 0) {
+		if (errno == EWOULDBLOCK)
+			return -EBUSY;
+		if (errno != EINTR)
+			return -errno;
+	}
+	return 0;
+}
+
+int ks_locks_open(struct ks_meta *m)
+{
+	int r;
+
+	if (!m->locks)
+		return 0;
+	if (mkdir(m->locks, 0777) < 0 && errno != EEXIST)
+		return ks_fail(-errno, "making the directory of locks %s", m->locks);
+	r = lock_file_open(m, "volume", O_CREAT);
+	if (r < 0)
+		return ks_fail(r, "opening %s/volume", m->locks);
+	m->volume_fd = r;
+	r = lock_try(r, LOCK_SH);
+	if (r == -EBUSY)
+		return ks_fail_hint(r, "wait until the tool that has it for itself is done",
+				    "the volume is locked (%s/volume)", m->locks);
+	return r < 0 ? ks_fail(r, "locking %s/volume", m->locks) : 0;
+}
+
+void ks_locks_close(struct ks_meta *m)
+{
+	ks_closep(&m->volume_fd);
+	m->volume_fd = -1;
+}
+
+int ks_meta_lock_exclusive(struct ks_meta *m)
+{
+	int r;
+
+	if (m->volume_fd < 0)
+		return 0;
+	r = lock_try(m->volume_fd, LOCK_EX);
+	/* The attempt has given the shared lock up; nobody can have taken the other kind from us but a tool that is as entitled. */
+	if (r == -EBUSY)
+		KS_IGNORE(lock_try(m->volume_fd, LOCK_SH));
+	return r;
+}
+
+void ks_meta_unlock_exclusive(struct ks_meta *m)
+{
+	if (m->volume_fd >= 0)
+		KS_IGNORE(lock_try(m->volume_fd, LOCK_SH));
+}
+
+static void session_file(char out[40], uint64_t id)
+{
+	snprintf(out, 40, "session-%ju", (uintmax_t)id);
+}
+
+bool ks_session_is_dead(struct ks_meta *m, uint64_t id, int64_t heartbeat_ns)
+{
+	KS_AUTO(ks_closep) int fd = -1;
+	char name[40];
+
+	if (id == atomic_load(&m->session))
+		return false;
+	if (!m->locks)
+		return ks_clock_real_ns() - heartbeat_ns > LEASE_NS;
+	session_file(name, id);
+	fd = lock_file_open(m, name, 0);
+	if (fd == -ENOENT)
+		return true;
+	/* What cannot be judged lives. */
+	return fd >= 0 && lock_try(fd, LOCK_EX) == 0;
+}
+
+int ks_session_lock(struct ks_meta *m, uint64_t id)
+{
+	char name[40];
+	int r;
+
+	if (!m->locks)
+		return 0;
+	session_file(name, id);
+	r = lock_file_open(m, name, O_CREAT);
+	if (r < 0)
+		return ks_fail(r, "making %s/%s", m->locks, name);
+	m->session_fd = r;
+	r = lock_try(r, LOCK_EX);
+	return r < 0 ? ks_fail(r, "locking %s/%s", m->locks, name) : 0;
+}
+
+void ks_session_file_remove(struct ks_meta *m, uint64_t id)
+{
+	char name[40];
+
+	if (!m->locks)
+		return;
+	session_file(name, id);
+
+	KS_AUTO(ks_freep) char *path = ks_asprintf("%s/%s", m->locks, name);
+
+	if (path)
+		KS_IGNORE(unlink(path));
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sqlite.h: what the files of the SQLite engine share. Nobody else includes it.
+ *
+ *	engine_sqlite.c	 open, close, the table of functions, foreign changes
+ *	sqlite_conn.c	 one connection: settings, busy wait, error texts, cached statements
+ *	sqlite_schema.c	 tables and views, made and recognised
+ *	sqlite_read.c	 point reads and scans, the pool of readers
+ *	sqlite_apply.c	 one body's buffered writes
+ *	sqlite_run.c	 the writer: flat combining
+ *	sqlite_wal.c	 checkpoints and sync
+ *	sqlite_keep.c	 saves readers a system call
+ *
+ * Locks, in order: the writer (run.holder), ckpt_mu, keep_mu, then leaves: sync_mu, foreign_mu, ckpt_start_mu. A connection is used by one thread at a time: the
+ * writer's by who holds it, a reader's by who took it, ckpt by who holds ckpt_mu, foreign by who holds foreign_mu.
+ */
+#ifndef KS_META_SQLITE_H
+#define KS_META_SQLITE_H
+
+#include "base/thread.h"
+#include "meta/engine_ops.h"
+#include <sqlite3.h>
+
+#define KS_SQLITE_APPLICATION_ID 0x4b697365 /* "Kise" */
+#define KS_SQLITE_VERSION 1
+#define KS_SQLITE_READERS 16
+#define KS_SQLITE_PAGE 4096
+
+enum ks_sqlite_stmt_kind {
+	KS_ST_BEGIN,
+	KS_ST_BEGIN_IMMEDIATE,
+	KS_ST_COMMIT,
+	KS_ST_ROLLBACK,
+	KS_ST_DATA_VERSION,
+	KS_ST_GET,
+	KS_ST_GET_FOLLOW,
+	KS_ST_INSERT,
+	KS_ST_REPLACE,
+	KS_ST_DEL, /* with nprefix: of a prefix */
+	KS_ST_EXISTS,
+	KS_ST_UPDATE,
+	KS_ST_SCAN,
+};
+
+/* Prepared statements by shape: a small open hash table that is never emptied while the connection lives. */
+struct ks_sqlite_stmt {
+	uint64_t shape; /* 0: free */
+	sqlite3_stmt *st;
+};
+
+struct ks_sqlite;
+
+struct ks_sqlite_conn {
+	struct ks_sqlite *sq;
+	sqlite3 *db;
+	sqlite3_stmt *fixed[KS_ST_GET]; /* those without a table */
+	sqlite3_stmt *by_table[KS_ST_DEL + 1][KS_T_COUNT];
+	struct ks_sqlite_stmt *cache;
+	uint32_t ncache, capcache; /* a power of two */
+	int64_t busy_since_ns;
+	int64_t busy_limit_ns;
+	bool readonly;
+};
+
+struct ks_sqlite_reader {
+	_Alignas(64) _Atomic bool taken;
+	struct ks_sqlite_conn *conn; /* by who took it */
+};
+
+/* A body with the connection that serves it. */
+struct ks_sqlite_txn {
+	struct ks_txn t;
+	struct ks_sqlite_conn *conn;
+};
+
+struct ks_sqlite_req;
+
+struct ks_sqlite {
+	struct ks_engine base;
+	char *path;
+	char *wal_path;
+	char *uri; /* immutable: the form to open; else NULL */
+	int64_t busy_timeout_ns;
+	uint64_t mmap_bytes;
+	bool readonly;
+
+	struct {
+		_Alignas(64) _Atomic bool holder;
+		_Atomic(struct ks_sqlite_req *)
+			waiting; /* pushed by callers, taken by the holder */
+		_Atomic int waiters;
+		struct ks_sqlite_req *inherited; /* by the holder */
+		struct ks_sqlite_conn *conn;     /* by the holder */
+		struct ks_sqlite_txn txn;        /* by the holder */
+		int64_t data_version;            /* by the holder: of conn */
+		_Atomic uint64_t in_txn;         /* odd: a transaction excludes other processes */
+		int spinners;                    /* so many waiters may spin */
+	} run;
+
+	struct ks_sqlite_reader readers[KS_SQLITE_READERS];
+
+	_Atomic uint64_t foreign;
+	_Atomic bool foreign_used; /* somebody asks: so look with every transaction */
+	pthread_mutex_t foreign_mu;
+	struct ks_sqlite_conn *foreign_conn; /* [foreign_mu] */
+	int64_t foreign_seen;                /* [foreign_mu] */
+
+	pthread_mutex_t ckpt_mu;
+	struct ks_sqlite_conn *ckpt; /* [ckpt_mu] */
+	pthread_mutex_t ckpt_start_mu;
+	pthread_t ckpt_thread;     /* [ckpt_start_mu] */
+	_Atomic bool ckpt_started; /* [ckpt_start_mu to change] */
+	bool ckpt_warned;          /* by the thread */
+	bool ckpt_failing;         /* [ckpt_mu] said once until it works again */
+	_Atomic int ckpt_bell;     /* futex: goes up to wake the thread */
+	_Atomic bool ckpt_stop;
+	_Atomic uint32_t ckpt_base;  /* frames the last checkpoint had copied */
+	_Atomic uint32_t wal_frames; /* in the log after the last commit of ours */
+	_Atomic bool wal_dirty;      /* committed since the last checkpoint began */
+	_Atomic bool ckpt_rung;      /* the thread has been woken already */
+	_Atomic bool ckpt_wanted;    /* the holder is to finish the log while nobody writes */
+
+	pthread_mutex_t keep_mu;
+	struct ks_sqlite_conn *keep; /* [keep_mu] */
+	bool keep_on;                /* [keep_mu] it holds a snapshot */
+	int64_t keep_since_ns;       /* [keep_mu] since when it does, or does not */
+	uint32_t keep_frames;        /* [keep_mu] wal_frames when it began */
+	int64_t keep_asked_ns;       /* [keep_mu] */
+
+	pthread_mutex_t sync_mu;
+	pthread_cond_t sync_cond;
+	uint64_t sync_started, sync_done; /* [sync_mu] */
+	bool sync_running;                /* [sync_mu] */
+	int sync_result;                  /* [sync_mu] of sync_done */
+	int wal_fd;                       /* by who runs the sync */
+	ino_t wal_ino;
+};
+
+static inline struct ks_sqlite *ks_to_sqlite(struct ks_engine *e)
+{
+	return ks_container_of(e, struct ks_sqlite, base);
+}
+
+/* ---- sqlite_conn.c ---- */
+
+enum ks_sqlite_role { KS_SQLITE_WRITER, KS_SQLITE_READER, KS_SQLITE_MAKER };
+int ks_sqlite_conn_open(struct ks_sqlite_conn **out, struct ks_sqlite *sq,
+			enum ks_sqlite_role role) KS_MUST_CHECK;
+void ks_sqlite_conn_close(struct ks_sqlite_conn *c); /* NULL is fine */
+/* Raises what SQLite reported: the file, the cause, the way out. */
+int ks_sqlite_fail(struct ks_sqlite *sq, sqlite3 *db, int rc, const char *what);
+int ks_sqlite_exec(struct ks_sqlite_conn *c, const char *sql, const char *what) KS_MUST_CHECK;
+/* The first column of the first row. */
+int ks_sqlite_query_int(struct ks_sqlite_conn *c, const char *sql, int64_t *out) KS_MUST_CHECK;
+/* Steps a statement without result rows, and resets it. Returns SQLite's code, SQLITE_OK for done. */
+int ks_sqlite_step(sqlite3_stmt *st);
+int ks_sqlite_fixed(struct ks_sqlite_conn *c, enum ks_sqlite_stmt_kind k);
+int ks_sqlite_data_version(struct ks_sqlite_conn *c, int64_t *out) KS_MUST_CHECK;
+
+/* The statement of a shape, prepared when it is first asked for. NULL: *rc says why. */
+sqlite3_stmt *ks_sqlite_table_stmt(struct ks_sqlite_conn *c, enum ks_sqlite_stmt_kind k,
+				   enum ks_table t, int *rc);
+sqlite3_stmt *ks_sqlite_prefix_stmt(struct ks_sqlite_conn *c, enum ks_sqlite_stmt_kind k,
+				    enum ks_table t, unsigned int nprefix, int *rc);
+sqlite3_stmt *ks_sqlite_update_stmt(struct ks_sqlite_conn *c, enum ks_table t,
+				    const struct ks_upd *u, unsigned int n, int *rc);
+/* *own: the cached one is in use further up the stack; the caller finalises this one. */
+sqlite3_stmt *ks_sqlite_scan_stmt(struct ks_sqlite_conn *c, const struct ks_scan *s, bool *own,
+				  int *rc);
+#define KS_SQLITE_UPD_MAX 6 /* columns of one update statement; more take several */
+
+/* Binds the first @ncol columns of a record from parameter @first on; bytes must outlive the step. */
+int ks_sqlite_bind(sqlite3_stmt *st, enum ks_table t, const void *rec, unsigned int from,
+		   unsigned int to, int first);
+
+/* ---- sqlite_sql.c: the texts ---- */
+
+int ks_sqlite_sql_table(enum ks_sqlite_stmt_kind k, enum ks_table t,
+			struct ks_buf *out) KS_MUST_CHECK;
+int ks_sqlite_sql_prefix(enum ks_sqlite_stmt_kind k, enum ks_table t, unsigned int nprefix,
+			 struct ks_buf *out) KS_MUST_CHECK;
+int ks_sqlite_sql_update(enum ks_table t, const struct ks_upd *u, unsigned int n,
+			 struct ks_buf *out) KS_MUST_CHECK;
+int ks_sqlite_sql_scan(const struct ks_scan *s, struct ks_buf *out) KS_MUST_CHECK;
+
+/* ---- sqlite_schema.c ---- */
+
+int ks_sqlite_schema_make(struct ks_sqlite_conn *c) KS_MUST_CHECK;  /* -EEXIST */
+int ks_sqlite_schema_check(struct ks_sqlite_conn *c) KS_MUST_CHECK; /* -EBADMSG, -EPROTO */
+
+/* ---- sqlite_read.c ---- */
+
+int ks_sqlite_fetch(struct ks_engine *e, struct ks_txn *t, struct ks_read *r, size_t n,
+		    const struct ks_scan *s, size_t ns, struct ks_arena *a);
+int ks_sqlite_reader_take(struct ks_sqlite *sq, struct ks_sqlite_conn **out,
+			  int *slot) KS_MUST_CHECK;
+void ks_sqlite_reader_give(struct ks_sqlite *sq, struct ks_sqlite_conn *c, int slot);
+
+/* ---- sqlite_keep.c ---- */
+
+void ks_sqlite_keep(struct ks_sqlite *sq);         /* by readers, now and then */
+void ks_sqlite_keep_rest(struct ks_sqlite *sq);    /* once a second: drops what idle readers left */
+void ks_sqlite_keep_suspend(struct ks_sqlite *sq); /* around a checkpoint */
+void ks_sqlite_keep_resume(struct ks_sqlite *sq);
+
+/* ---- sqlite_apply.c ---- */
+
+/* *dirty: something was written before it failed. -EAGAIN: a condition did not hold. */
+int ks_sqlite_apply(struct ks_sqlite_conn *c, const struct ks_txn *t, bool *dirty);
+
+/* ---- sqlite_run.c ---- */
+
+int ks_sqlite_run(struct ks_engine *e, ks_body_fn *body, void *arg);
+bool ks_sqlite_try_hold(struct ks_sqlite *sq);
+void ks_sqlite_let_go(struct ks_sqlite *sq); /* also runs what came in meanwhile */
+/* Needs the writer. Sees whether another process has committed. */
+void ks_sqlite_look_abroad(struct ks_sqlite *sq);
+
+/* Wakes by number, not by broadcast. @timeout_ns < 0: for ever. */
+void ks_sqlite_futex_wait(_Atomic int *word, int value, int64_t timeout_ns);
+void ks_sqlite_futex_wake(_Atomic int *word);
+
+/* ---- sqlite_wal.c ---- */
+
+void ks_sqlite_wal_watch(struct ks_sqlite *sq);  /* on the writer's connection */
+void ks_sqlite_ckpt_start(struct ks_sqlite *sq); /* once; cheap after that */
+void ks_sqlite_ckpt_stop(struct ks_sqlite *sq);
+void ks_sqlite_ckpt_finish(struct ks_sqlite *sq); /* Needs the writer. What ckpt_wanted asks for. */
+int ks_sqlite_sync(struct ks_engine *e);
+
+#endif

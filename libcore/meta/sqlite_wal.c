@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sqlite_wal.c: what becomes of the write-ahead log.
+ *
+ * A thread of its own copies the log into the database, so that no caller waits for the disk: a passive checkpoint whenever the log has grown
+ * by SOFT_FRAMES, and after a second when anything was written. While callers go on writing, a passive checkpoint never reaches the end of the
+ * log, and only a log that was copied to its end starts over. So, once the log is long, the thread asks the holder of the writer
+ * to copy the short rest between two transactions (ckpt_wanted). A reader with an old snapshot can still hold the log
+ * back; that is said once.
+ *
+ * sync: with synchronous=NORMAL a commit is in the log file but perhaps not on the disk. fdatasync() of that file, outside of every lock, makes it
+ * durable; what a checkpoint has moved to the database was synced by the checkpoint. The log is opened by hand for that, which is harmless:
+ * SQLite's locks lie on the database and the -shm file only, and those are never opened here.
+ */
+#include "meta/sqlite.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SOFT_FRAMES 1000u   /* 4 MiB */
+#define FINISH_FRAMES 4000u /* 16 MiB: worth stopping the writers for a moment */
+#define FORCE_FRAMES 16000u /* 64 MiB: worth stopping them for longer */
+#define SOFT_PASSES 4       /* each copies what was written during the one before */
+#define PERIOD_NS KS_NS_PER_S
+#define FINISH_WAIT_NS                                                                             \
+	(5 * KS_NS_PER_MS) /* for readers of an older snapshot, while the writers wait */
+
+/* ---- checkpoints ---- */
+
+static void ring(struct ks_sqlite *sq)
+{
+	atomic_fetch_add(&sq->ckpt_bell, 1);
+	ks_sqlite_futex_wake(&sq->ckpt_bell);
+}
+
+static int on_commit(void *arg, sqlite3 *db, const char *name, int frames)
+{
+	struct ks_sqlite *sq = arg;
+	uint32_t n = frames < 0 ? 0 : (uint32_t)frames;
+	uint32_t base = atomic_load_explicit(&sq->ckpt_base, memory_order_relaxed);
+
+	(void)db;
+	(void)name;
+	atomic_store_explicit(&sq->wal_frames, n, memory_order_relaxed);
+	atomic_store_explicit(&sq->wal_dirty, true, memory_order_relaxed);
+	if (n < base)
+		base = 0; /* it has started over */
+	if (n - base > SOFT_FRAMES && !atomic_load_explicit(&sq->ckpt_rung, memory_order_relaxed) &&
+	    !atomic_exchange(&sq->ckpt_rung, true))
+		ring(sq);
+	return SQLITE_OK;
+}
+
+void ks_sqlite_wal_watch(struct ks_sqlite *sq)
+{
+	sqlite3_wal_hook(sq->run.conn->db, on_commit, sq);
+}
+
+/* Returns how many frames of the log are still to be copied; *len: its length. Needs ckpt_mu. */
+static uint32_t checkpoint(struct ks_sqlite *sq, int mode, uint32_t *len)
+{
+	int nlog = -1, ncopied = -1;
+	int rc;
+
+	*len = 0;
+	if (!sq->ckpt && ks_sqlite_conn_open(&sq->ckpt, sq, KS_SQLITE_WRITER) < 0)
+		return 0;
+	sq->ckpt->busy_limit_ns = FINISH_WAIT_NS;
+	ks_sqlite_keep_suspend(sq);
+	rc = sqlite3_wal_checkpoint_v2(sq->ckpt->db, NULL, mode, &nlog, &ncopied);
+	ks_sqlite_keep_resume(sq);
+	if (rc == SQLITE_OK) {
+		sq->ckpt_failing = false;
+	} else if ((rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_LOCKED &&
+		   !sq->ckpt_failing) {
+		sq->ckpt_failing = true;
+		ks_sqlite_fail(sq, sq->ckpt->db, rc, "copy its log into the database");
+	}
+	if (nlog < 0 || ncopied < 0)
+		return 0;
+	*len = (uint32_t)nlog;
+	atomic_store_explicit(&sq->ckpt_base, (uint32_t)ncopied, memory_order_relaxed);
+	return (uint32_t)(nlog - ncopied);
+}
+
+void ks_sqlite_ckpt_finish(struct ks_sqlite *sq)
+{
+	uint32_t len;
+
+	/* The thread is at it: it will ask again. */
+	if (pthread_mutex_trylock(&sq->ckpt_mu))
+		return;
+	atomic_store(&sq->ckpt_wanted, false);
+	checkpoint(sq, SQLITE_CHECKPOINT_RESTART, &len);
+	ks_mutex_unlock(&sq->ckpt_mu);
+}
+
+static void copy_log(struct ks_sqlite *sq)
+{
+	uint32_t rest = 0, before = UINT32_MAX, len = 0;
+
+	for (int i = 0; i < SOFT_PASSES; i++) {
+		ks_mutex_lock(&sq->ckpt_mu);
+		rest = checkpoint(sq, SQLITE_CHECKPOINT_PASSIVE, &len);
+		ks_mutex_unlock(&sq->ckpt_mu);
+		if (len < FINISH_FRAMES || rest == before)
+			break;
+		before = rest;
+		/* How much has been written since is what the next pass would copy. */
+		if (atomic_load_explicit(&sq->wal_frames, memory_order_relaxed) - (len - rest) <
+		    SOFT_FRAMES / 2)
+			break;
+	}
+	if (len < FINISH_FRAMES)
+		return;
+	atomic_store(&sq->ckpt_wanted, true);
+	if (ks_sqlite_try_hold(sq))
+		ks_sqlite_let_go(sq);
+	if (len >= FORCE_FRAMES && rest > FORCE_FRAMES / 2 && !sq->ckpt_warned) {
+		sq->ckpt_warned = true;
+		ks_log(KS_LOG_WARN,
+		       "%s: its log has grown to %u MiB and cannot be cut: a process reads an old "
+		       "state of "
+		       "the database, or the disk is slower than the writers",
+		       sq->path, len / 256);
+	}
+}
+
+static void *ckpt_main(void *arg)
+{
+	struct ks_sqlite *sq = arg;
+
+	for (;;) {
+		int bell = atomic_load(&sq->ckpt_bell);
+
+		if (atomic_load(&sq->ckpt_stop))
+			return NULL;
+		if (!atomic_load(&sq->ckpt_rung))
+			ks_sqlite_futex_wait(&sq->ckpt_bell, bell, PERIOD_NS);
+		atomic_store(&sq->ckpt_rung, false);
+		ks_sqlite_keep_rest(sq);
+		if (atomic_exchange(&sq->wal_dirty, false) && !atomic_load(&sq->ckpt_stop))
+			copy_log(sq);
+	}
+}
+
+void ks_sqlite_ckpt_start(struct ks_sqlite *sq)
+{
+	int r;
+
+	if (atomic_load_explicit(&sq->ckpt_started, memory_order_acquire))
+		return;
+	KS_LOCKED(&sq->ckpt_start_mu);
+	if (atomic_load_explicit(&sq->ckpt_started, memory_order_relaxed))
+		return;
+	r = ks_thread_start(&sq->ckpt_thread, "ks-checkpoint", ckpt_main, sq);
+	if (r < 0)
+		ks_log(KS_LOG_WARN, "%s: no thread for checkpoints: %s", sq->path, ks_strerror(r));
+	else
+		atomic_store_explicit(&sq->ckpt_started, true, memory_order_release);
+}
+
+void ks_sqlite_ckpt_stop(struct ks_sqlite *sq)
+{
+	if (!atomic_load(&sq->ckpt_started))
+		return;
+	atomic_store(&sq->ckpt_stop, true);
+	ring(sq);
+	pthread_join(sq->ckpt_thread, NULL);
+	atomic_store(&sq->ckpt_started, false);
+}
+
+/* ---- sync ---- */
+
+/* By who runs the sync. 0; -errno, raised. */
+static int sync_log(struct ks_sqlite *sq)
+{
+	struct stat st;
+
+	if (stat(sq->wal_path, &st) < 0) {
+		/* No log: everything is in the database, and was synced when it got there. */
+		return errno == ENOENT ? 0 : ks_fail(-errno, "%s: cannot look at it", sq->wal_path);
+	}
+	if (sq->wal_fd < 0 || sq->wal_ino != st.st_ino) {
+		ks_closep(&sq->wal_fd);
+		sq->wal_fd = open(sq->wal_path, O_RDONLY | O_CLOEXEC);
+		if (sq->wal_fd < 0)
+			return errno == ENOENT
+				       ? 0
+				       : ks_fail(-errno, "%s: cannot open it", sq->wal_path);
+		sq->wal_ino = st.st_ino;
+	}
+	if (fdatasync(sq->wal_fd) < 0) {
+		int err = -errno;
+
+		return ks_fail_hint(err, "look into the kernel's log for disk errors",
+				    "%s: cannot bring it to the disk", sq->wal_path);
+	}
+	return 0;
+}
+
+int ks_sqlite_sync(struct ks_engine *e)
+{
+	struct ks_sqlite *sq = ks_to_sqlite(e);
+	uint64_t want;
+	int r;
+
+	if (sq->readonly)
+		return 0;
+	ks_mutex_lock(&sq->sync_mu);
+	/* One that has begun already may have missed this caller's commit; the next one has not. */
+	want = sq->sync_started + 1;
+	while (sq->sync_done < want && sq->sync_running)
+		ks_cond_wait(&sq->sync_cond, &sq->sync_mu, -1);
+	if (sq->sync_done < want) {
+		uint64_t mine = ++sq->sync_started;
+
+		sq->sync_running = true;
+		ks_mutex_unlock(&sq->sync_mu);
+		r = sync_log(sq);
+		ks_mutex_lock(&sq->sync_mu);
+		sq->sync_running = false;
+		sq->sync_done = mine;
+		sq->sync_result = r;
+		pthread_cond_broadcast(&sq->sync_cond);
+	}
+	r = sq->sync_result;
+	ks_mutex_unlock(&sq->sync_mu);
+	return r;
+}
