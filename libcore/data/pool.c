@@ -6,6 +6,10 @@
  * Pieces of a class keep to their pages, so that getting and giving back cost the same however full the pool is.
  *
  * One lock guards everything; it is the innermost of all, and nothing is called under it.
+ *
+ * The first touch of a page costs more than all else that is done with it, many times more on a virtual machine whose host has taken the memory back. So the pool grows
+ * in the background: beyond a first few pages, a request takes a page that was touched already, a clean one that is given up if need be,
+ * while the warmer, a thread of idle priority, touches pages ahead of the frontier. Only when there is nothing to give up a request touches memory itself.
  */
 #include "data/pool.h"
 #include "base/buf.h"
@@ -16,6 +20,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +31,9 @@
 #define CLASSES 5 /* 4, 8, 16, 32, 64 KiB */
 #define WHOLE (CLASSES - 1)
 #define HUGE_SIZE (2 * KS_MIB)
+#define COLD_OK (32 * KS_MIB / KS_PAGE_SIZE)   /* pages that requests may touch first */
+#define WARM_STEP (HUGE_SIZE / KS_PAGE_SIZE)   /* pages touched at a time */
+#define WARM_AHEAD (16 * KS_MIB / KS_PAGE_SIZE) /* how far the warmer runs ahead */
 #define NO_PROGRESS_NS (300 * KS_NS_PER_S)
 
 struct page {
@@ -39,7 +48,7 @@ struct arena {
 	uint64_t n;
 	struct ks_list free;         /* [mu] the last one given back first */
 	struct ks_list cut[CLASSES]; /* [mu] */
-	uint64_t fresh;              /* [mu] pages below were used at least once */
+	uint64_t fresh;              /* [mu] pages below were used at least once; atomic, also read without */
 	uint64_t dirty;              /* [mu] units held by writers */
 	uint64_t clean;              /* [mu] */
 	uint64_t dirty_max;
@@ -47,7 +56,19 @@ struct arena {
 	size_t map_size;
 };
 
+/* The thread that touches pages of the memory arena ahead of fresh. It takes no lock, since its priority is the lowest. */
+struct warmer {
+	pthread_t thread;
+	bool on;	/* [mu] */
+	bool asleep;	/* atomic: whoever clears it posts */
+	bool stop;	/* atomic */
+	bool useless;	/* atomic: the kernel cannot, or the thread cannot be had */
+	uint64_t upto;	/* atomic: pages below are touched */
+	sem_t work;
+};
+
 struct ks_pool {
+	struct warmer warm;
 	pthread_mutex_t mu;
 	pthread_cond_t moved;
 	struct arena mem;
@@ -147,6 +168,7 @@ int ks_pool_open(struct ks_pool **out, uint64_t bytes, const char *spill_dir, ui
 		free(pool);
 		return r;
 	}
+	sem_init(&pool->warm.work, 0, 0);
 	pool->evict = evict;
 	pool->arg = arg;
 	r = arena_init(&pool->mem, bytes, -1);
@@ -173,6 +195,12 @@ void ks_pool_close(struct ks_pool *pool)
 {
 	if (!pool)
 		return;
+	if (pool->warm.on) {
+		__atomic_store_n(&pool->warm.stop, true, __ATOMIC_RELEASE);
+		sem_post(&pool->warm.work);
+		pthread_join(pool->warm.thread, NULL);
+	}
+	sem_destroy(&pool->warm.work);
 	arena_clear(&pool->mem);
 	arena_clear(&pool->spill);
 	pthread_cond_destroy(&pool->moved);
@@ -180,8 +208,8 @@ void ks_pool_close(struct ks_pool *pool)
 	free(pool);
 }
 
-/* Needs mu. NULL: no page is free. */
-static struct page *page_take(struct arena *a)
+/* Needs mu. NULL: no page is free among those below @limit. */
+static struct page *page_take(struct arena *a, uint64_t limit)
 {
 	struct page *pg = ks_list_first(&a->free, struct page, link);
 
@@ -189,15 +217,16 @@ static struct page *page_take(struct arena *a)
 		ks_list_del(&pg->link);
 		return pg;
 	}
-	if (a->fresh == a->n)
+	if (a->fresh >= limit)
 		return NULL;
-	pg = &a->pages[a->fresh++];
+	pg = &a->pages[a->fresh];
+	__atomic_store_n(&a->fresh, a->fresh + 1, __ATOMIC_RELAXED);
 	ks_list_init(&pg->link);
 	return pg;
 }
 
 /* Needs mu. */
-static bool arena_get(struct arena *a, uint32_t cls, struct ks_mem *out)
+static bool arena_get(struct arena *a, uint32_t cls, uint64_t limit, struct ks_mem *out)
 {
 	uint32_t cap = KS_UNIT_SIZE << cls;
 	uint32_t full = (1u << (KS_PAGE_SIZE / cap)) - 1;
@@ -206,7 +235,7 @@ static bool arena_get(struct arena *a, uint32_t cls, struct ks_mem *out)
 	uint32_t piece;
 
 	if (!pg) {
-		pg = page_take(a);
+		pg = page_take(a, limit);
 		if (!pg)
 			return false;
 		pg->cls = (uint8_t)cls;
@@ -257,15 +286,88 @@ uint64_t ks_pool_write_max(const struct ks_pool *pool)
 	return (pool->mem.dirty_max + pool->spill.dirty_max) * KS_UNIT_SIZE;
 }
 
+/* ---- the warmer ---- */
+
+static void warm_ahead(struct ks_pool *pool)
+{
+	struct warmer *w = &pool->warm;
+
+	while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE)) {
+		uint64_t fresh = __atomic_load_n(&pool->mem.fresh, __ATOMIC_RELAXED);
+		uint64_t from = ks_max(w->upto, fresh);
+		uint64_t to = ks_min((from / WARM_STEP + 1) * WARM_STEP, pool->mem.n);
+
+		if (from >= pool->mem.n || from - fresh >= WARM_AHEAD)
+			return;
+		/* Contents stay: requests may have gone past the frontier meanwhile. */
+		if (madvise(pool->mem.base + from * KS_PAGE_SIZE, (to - from) * KS_PAGE_SIZE,
+			    MADV_POPULATE_WRITE) < 0 && errno != EINTR) {
+			__atomic_store_n(&w->useless, true, __ATOMIC_RELEASE);
+			return;
+		}
+		__atomic_store_n(&w->upto, to, __ATOMIC_RELEASE);
+	}
+}
+
+static void *warmer_main(void *arg)
+{
+	struct ks_pool *pool = arg;
+	struct sched_param idle = { 0 };
+
+	/* It must not take the processor from those it works for. */
+	KS_IGNORE(sched_setscheduler(0, SCHED_IDLE, &idle));
+	while (!__atomic_load_n(&pool->warm.stop, __ATOMIC_ACQUIRE)) {
+		warm_ahead(pool);
+		__atomic_store_n(&pool->warm.asleep, true, __ATOMIC_SEQ_CST);
+		while (sem_wait(&pool->warm.work) < 0)
+			;
+	}
+	return NULL;
+}
+
+static void warm_wake(struct ks_pool *pool)
+{
+	struct warmer *w = &pool->warm;
+	bool start;
+
+	if (__atomic_load_n(&w->asleep, __ATOMIC_RELAXED) &&
+	    __atomic_exchange_n(&w->asleep, false, __ATOMIC_SEQ_CST)) {
+		sem_post(&w->work);
+		return;
+	}
+	ks_mutex_lock(&pool->mu);
+	start = !w->on && !w->useless;
+	w->on = w->on || start;
+	ks_mutex_unlock(&pool->mu);
+	if (start && ks_thread_start(&w->thread, "ks-warm", warmer_main, pool) < 0) {
+		ks_mutex_lock(&pool->mu);
+		w->on = false;
+		ks_mutex_unlock(&pool->mu);
+		__atomic_store_n(&w->useless, true, __ATOMIC_RELEASE);
+	}
+}
+
+/* The frontier that a request may move to without paying for it. */
+static uint64_t warm_limit(struct ks_pool *pool)
+{
+	uint64_t upto = __atomic_load_n(&pool->warm.upto, __ATOMIC_ACQUIRE);
+
+	if (pool->mem.n <= COLD_OK || __atomic_load_n(&pool->warm.useless, __ATOMIC_ACQUIRE))
+		return pool->mem.n;
+	return ks_max(upto, (uint64_t)COLD_OK);
+}
+
+/* ---- getting and giving back ---- */
+
 static bool try_arena(struct ks_pool *pool, struct arena *a, uint32_t cls, enum ks_pool_use use,
-		      struct ks_mem *out)
+		      uint64_t limit, struct ks_mem *out)
 {
 	uint64_t units = 1u << cls;
 
 	KS_LOCKED(&pool->mu);
 	if (use == KS_POOL_WRITE && a->dirty + units > a->dirty_max)
 		return false;
-	if (!arena_get(a, cls, out))
+	if (!arena_get(a, cls, limit, out))
 		return false;
 	if (use == KS_POOL_WRITE)
 		a->dirty += units;
@@ -283,16 +385,24 @@ static bool has_allowance(struct ks_pool *pool, uint32_t cls, enum ks_pool_use u
 bool ks_pool_get(struct ks_pool *pool, uint32_t bytes, enum ks_pool_use use, struct ks_mem *out)
 {
 	uint32_t cls = class_of(bytes);
+	uint64_t limit = warm_limit(pool);
 
 	for (;;) {
-		if (try_arena(pool, &pool->mem, cls, use, out))
+		if (try_arena(pool, &pool->mem, cls, use, limit, out))
 			return true;
 		/* Evicting helps only when memory is what is missing. */
-		if (!has_allowance(pool, cls, use) || !pool->evict(pool->arg))
+		if (!has_allowance(pool, cls, use))
 			break;
+		if (limit < pool->mem.n)
+			warm_wake(pool);
+		if (pool->evict(pool->arg))
+			continue;
+		if (limit == pool->mem.n)
+			break;
+		limit = pool->mem.n;
 	}
 	return use == KS_POOL_WRITE && pool->spill.n &&
-	       try_arena(pool, &pool->spill, cls, use, out);
+	       try_arena(pool, &pool->spill, cls, use, pool->spill.n, out);
 }
 
 /* Needs mu. Units that writers may still take. */
