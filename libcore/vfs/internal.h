@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * internal.h: what the files of vfs/ share.
+ *
+ * A vnode stands for an inode that somebody in this process has open, and owns the inode's ks_file. It is in the table from before its inode record is
+ * read until after its last handle is gone, so that ks_meta's question "is it open?" has an answer that errs on the safe side only.
+ *
+ *	state       in table  opens  file        who leaves it
+ *	opening     yes       >= 1   NULL        ks_vnode_attach()
+ *	open        yes       >= 1   set         the last ks_vnode_put_open()
+ *	releasing   yes       0      set         the thread that closed last; openers wait for it
+ *	dead        no        0      closed      the last ks_vnode_unpin() frees
+ *
+ * Locks: a shard's mutex is a leaf: nothing is called with it held. A vnode's mutex is held around ks_file_open() and ks_file_refresh() only.
+ */
+#ifndef KS_VFS_INTERNAL_H
+#define KS_VFS_INTERNAL_H
+
+#include "base/clock.h"
+#include "base/hmap.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "vfs/vfs.h"
+
+#define KS_VNODE_SHARDS 64
+#define KS_SEEN_SLOTS 16384   /* inodes whose pages the kernel may hold, remembered for keep_cache */
+#define KS_UNSYNCED_WORDS 512 /* of a bitmap over hashed inode numbers */
+#define KS_FH_MAGIC 0x6b736668u
+
+struct ks_vnode {
+	struct ks_hnode node;	/* [shard] key: inode number */
+	struct ks_list handles; /* [shard] */
+	unsigned int opens;	/* [shard] handles, and operations that count as one */
+	unsigned int pins;	/* [shard] short uses; the table's own counts as one */
+	unsigned int writers;	/* [shard] handles open for writing */
+	bool releasing;		/* [shard] */
+	bool unlinked;		/* [shard] known to have no name */
+	bool reported;		/* [shard] the heartbeat was told of it and may have claimed it */
+	bool priv;		/* [shard] a write must look whether there is something to clear (setuid, capabilities) */
+	pthread_mutex_t mu;	/* while file is made or refreshed */
+	struct ks_file *file;	/* set once under [mu] and [shard] */
+};
+
+struct ks_shard {
+	pthread_mutex_t mu;
+	pthread_cond_t released; /* a vnode left the state releasing */
+	struct ks_hmap map;	 /* [mu] */
+	char pad[64];
+};
+
+/* See ks_seen_*() in seen.c. */
+struct ks_seen {
+	uint64_t ino;
+	uint64_t change;
+};
+
+struct ks_vfs {
+	struct ks_meta *meta;
+	struct ks_object *store;
+	struct ks_data *data;
+	ks_ino_t root;
+	bool readonly;
+	unsigned int nwriters; /* atomic: handles open for writing; 0: no overlay to look for */
+	uint64_t nfiles;       /* atomic: open handles of files */
+	struct ks_shard shards[KS_VNODE_SHARDS];
+
+	pthread_mutex_t seen_mu[KS_VNODE_SHARDS];
+	struct ks_seen *seen; /* [seen_mu of the slot] */
+
+	pthread_mutex_t dirs_mu;
+	struct ks_list dirs; /* [dirs_mu] open directories */
+
+	pthread_mutex_t unsynced_mu;
+	uint64_t unsynced[KS_UNSYNCED_WORDS]; /* [unsynced_mu] inodes committed since the last sync of the store began */
+	uint64_t syncing[KS_UNSYNCED_WORDS];  /* [unsynced_mu] those that running syncs care for */
+	unsigned int nsyncing;		      /* [unsynced_mu] running syncs */
+	bool any_unsynced;		      /* [unsynced_mu] unsynced has a bit; atomic, also read without the lock */
+
+	pthread_mutex_t maint_mu;
+	pthread_cond_t maint_wake;
+	bool maint_stop; /* [maint_mu] */
+	bool maint_on;
+	pthread_t maint;
+};
+
+struct ks_fh {
+	uint32_t magic;
+	bool dir;
+	bool readable, writable;
+	bool seen_pending; /* atomic: the kernel dropped its pages when this was opened; see seen.c */
+	bool touched;	   /* atomic: atime was looked after */
+	int flags;
+	ks_ino_t ino;
+	struct ks_attr attr; /* the record when it was opened */
+	struct ks_vfs *v;
+	struct ks_vnode *vn; /* NULL: a directory */
+	struct ks_list link; /* [shard] in vn->handles, or [dirs_mu] in v->dirs */
+	pthread_mutex_t mu;
+	struct ks_stream stream; /* [mu] */
+	uint32_t dir_taken;	 /* entries the last readdir consumed; a hint, one reader at a time */
+};
+
+/* ---- vnode.c ---- */
+
+void ks_vnodes_init(struct ks_vfs *v);
+void ks_vnodes_destroy(struct ks_vfs *v); /* all handles are released */
+/* Registers an open of @ino: from now on it counts as open. */
+int ks_vnode_get_open(struct ks_vfs *v, ks_ino_t ino, struct ks_vnode **out) KS_MUST_CHECK;
+/* The last one of an inode without a name gives up the claim. Needs the data flushed. */
+void ks_vnode_put_open(struct ks_vfs *v, struct ks_vnode *vn);
+/*
+ * Gives the vnode its file, or tells the file what the record @a says. *current (may be NULL): what is read from now on is as new as @a; false when data
+ * that is not committed yet kept the file at an older version. Needs an open.
+ */
+int ks_vnode_attach(struct ks_vfs *v, struct ks_vnode *vn, const struct ks_attr *a, bool *current) KS_MUST_CHECK;
+/* The vnode of @ino if there is one with a file; unpin it. */
+struct ks_vnode *ks_vnode_pin(struct ks_vfs *v, ks_ino_t ino);
+void ks_vnode_unpin(struct ks_vfs *v, struct ks_vnode *vn);
+void ks_vnode_add_handle(struct ks_vfs *v, struct ks_vnode *vn, struct ks_fh *fh);
+void ks_vnode_del_handle(struct ks_vfs *v, struct ks_vnode *vn, struct ks_fh *fh);
+/* The inode is known to have (no) name. Nothing when it is not open. */
+void ks_vnode_set_unlinked(struct ks_vfs *v, ks_ino_t ino, bool unlinked);
+bool ks_vnode_is_unlinked(struct ks_vfs *v, struct ks_vnode *vn);
+/* Nobody can see any more what was written: it has no name, and the caller's open is the only one. */
+bool ks_vnode_is_doomed(struct ks_vfs *v, struct ks_vnode *vn);
+/* Mode or xattrs changed: the next write looks again. */
+void ks_vnode_set_priv(struct ks_vfs *v, ks_ino_t ino);
+bool ks_vnode_take_priv(struct ks_vfs *v, struct ks_vnode *vn);
+bool ks_vnode_is_open(void *vfs, ks_ino_t ino);
+void ks_vnode_each_open(void *vfs, void (*fn)(void *fn_arg, ks_ino_t ino), void *fn_arg);
+/* One handle that is still open, or NULL; for closing the vfs. */
+struct ks_fh *ks_vnode_any_handle(struct ks_vfs *v);
+uint64_t ks_vnode_count(struct ks_vfs *v);
+
+/* ---- seen.c ---- */
+
+int ks_seen_init(struct ks_vfs *v) KS_MUST_CHECK;
+void ks_seen_destroy(struct ks_vfs *v);
+bool ks_seen_is(struct ks_vfs *v, ks_ino_t ino, uint64_t change);
+void ks_seen_set(struct ks_vfs *v, ks_ino_t ino, uint64_t change);
+void ks_seen_own(struct ks_vfs *v, ks_ino_t ino, uint64_t change);
+
+/* ---- attr.c ---- */
+
+int ks_vfs_record(struct ks_vfs *v, ks_ino_t ino, struct ks_attr *out) KS_MUST_CHECK; /* committed; -ESTALE */
+int ks_vfs_overlay(struct ks_vfs *v, struct ks_attr *a) KS_MUST_CHECK;
+int ks_vfs_check_name(const char *name) KS_MUST_CHECK;
+/* ks_meta_setattr() of a size, past whoever has the inode open. */
+int ks_vfs_resize(struct ks_vfs *v, ks_ino_t ino, uint32_t set, const struct ks_attr *in, struct ks_attr *out) KS_MUST_CHECK;
+
+/* ---- sync.c ---- */
+
+void ks_unsynced_add(struct ks_vfs *v, ks_ino_t ino);
+bool ks_unsynced_has(struct ks_vfs *v, ks_ino_t ino);
+bool ks_unsynced_any(struct ks_vfs *v);
+int ks_store_sync(struct ks_vfs *v) KS_MUST_CHECK;
+void ks_maint_stop(struct ks_vfs *v);
+
+static inline struct ks_fh *ks_fh_check(struct ks_fh *fh)
+{
+	assert(fh && fh->magic == KS_FH_MAGIC);
+	return fh;
+}
+
+#endif

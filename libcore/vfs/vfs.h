@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vfs.h: a file system in one process: metadata and data joined, open files, the dirty overlay. No FUSE types. The FUSE adapter, kiseki-cp and the
+ * tests drive the same functions.
+ *
+ * Every operation runs to completion in the calling thread. With KS_VFS_NOBLOCK in the context it is a try: -EWOULDBLOCK means that it would have had to wait
+ * (for a store, a lock, a full pool, the disk) and has changed nothing; the caller runs the whole request again on a thread that may block.
+ */
+#ifndef KS_VFS_VFS_H
+#define KS_VFS_VFS_H
+
+#include "data/data.h"
+#include "meta/meta.h"
+
+struct ks_vfs;
+struct ks_fh; /* an open file or directory */
+
+struct ks_ctx {
+	struct ks_cred cred;
+	unsigned int flags; /* KS_VFS_* */
+};
+enum { KS_VFS_NOBLOCK = 1 << 0 };
+
+struct ks_vfs_opts {
+	struct ks_meta *meta;	/* owned by the vfs from a successful open on */
+	struct ks_object *store; /* likewise */
+	struct ks_data_opts data; /* store and host are filled in */
+	ks_ino_t root;		/* KS_ROOT_INO, or the directory of a subtree mount */
+	bool readonly;
+};
+
+/*
+ * ks_meta needs its hooks before it is opened and the vfs needs the meta: so the vfs supplies them first.
+ *	ks_vfs_new(&v); opts.hooks = ks_vfs_hooks(v); ks_meta_open(&m, url, &opts); ks_vfs_start(v, &o);
+ */
+int ks_vfs_new(struct ks_vfs **out) KS_MUST_CHECK;
+struct ks_meta_hooks ks_vfs_hooks(struct ks_vfs *v);
+int ks_vfs_start(struct ks_vfs *v, const struct ks_vfs_opts *o) KS_MUST_CHECK; /* on failure meta and store stay the caller's */
+/* Flushes everything, frees. Returns the first error of the flush. All handles are released by it. */
+int ks_vfs_close(struct ks_vfs *v);
+struct ks_meta *ks_vfs_meta(struct ks_vfs *v);
+struct ks_data *ks_vfs_data(struct ks_vfs *v);
+struct ks_object *ks_vfs_store(struct ks_vfs *v);
+ks_ino_t ks_vfs_root(struct ks_vfs *v);
+
+/* Starts what works in the background: deletion of freed slices' objects. After daemonising, after ks_meta_session_start(). */
+int ks_vfs_start_maintenance(struct ks_vfs *v) KS_MUST_CHECK;
+
+struct ks_statfs {
+	uint64_t total_bytes, free_bytes, used_bytes;
+	uint64_t inodes_max, inodes; /* inodes_max: 0 no limit */
+};
+int ks_vfs_statfs(struct ks_vfs *v, struct ks_statfs *out) KS_MUST_CHECK;
+
+/* Attributes come with the dirty overlay applied: size and mtime of what is written but not committed. Node ids are inode numbers; forget needs no call. */
+int ks_vfs_lookup(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, struct ks_attr *out) KS_MUST_CHECK; /* ".." too */
+int ks_vfs_getattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, struct ks_attr *out) KS_MUST_CHECK;
+int ks_vfs_setattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, uint32_t set, const struct ks_attr *in, struct ks_attr *out) KS_MUST_CHECK;
+int ks_vfs_readlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, struct ks_buf *out) KS_MUST_CHECK;
+int ks_vfs_mknod(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, uint32_t mode, uint32_t rdev, struct ks_attr *out) KS_MUST_CHECK;
+int ks_vfs_mkdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, uint32_t mode, struct ks_attr *out) KS_MUST_CHECK;
+int ks_vfs_symlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, const char *target, struct ks_attr *out) KS_MUST_CHECK;
+int ks_vfs_link(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, ks_ino_t newparent, const char *newname, struct ks_attr *out) KS_MUST_CHECK;
+int ks_vfs_unlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name) KS_MUST_CHECK;
+int ks_vfs_rmdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name) KS_MUST_CHECK;
+int ks_vfs_rename(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, ks_ino_t newparent, const char *newname, unsigned int flags) KS_MUST_CHECK;
+
+int ks_vfs_setxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, const char *name, const void *value, size_t n, int flags) KS_MUST_CHECK;
+int ks_vfs_getxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, const char *name, struct ks_buf *out) KS_MUST_CHECK;
+int ks_vfs_listxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, struct ks_buf *out) KS_MUST_CHECK;
+int ks_vfs_removexattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, const char *name) KS_MUST_CHECK;
+
+/* ---- files ---- */
+
+struct ks_open_how {
+	bool keep_cache; /* out: what the kernel has cached of this file is still right (change counter unmoved) */
+	bool direct_io;	 /* out: opened write-only: bypass the page cache */
+};
+/* @flags: as open(2): access mode, O_APPEND, O_TRUNC (honoured: one commit), O_DIRECT. */
+int ks_vfs_open(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, int flags, struct ks_fh **out, struct ks_open_how *how) KS_MUST_CHECK;
+int ks_vfs_create(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, uint32_t mode, int flags, struct ks_attr *attr, struct ks_fh **out, struct ks_open_how *how) KS_MUST_CHECK;
+int ks_vfs_tmpfile(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, uint32_t mode, int flags, struct ks_attr *attr, struct ks_fh **out) KS_MUST_CHECK;
+ssize_t ks_vfs_read(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, void *p, size_t n) KS_MUST_CHECK;
+ssize_t ks_vfs_write(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, const void *p, size_t n) KS_MUST_CHECK;
+/* close(2) of one descriptor: what this handle wrote is committed and visible everywhere. */
+int ks_vfs_flush(struct ks_fh *fh, const struct ks_ctx *c) KS_MUST_CHECK;
+/* Survives a power cut: data, then metadata. */
+int ks_vfs_fsync(struct ks_fh *fh, const struct ks_ctx *c, bool datasync) KS_MUST_CHECK;
+int ks_vfs_syncfs(struct ks_vfs *v) KS_MUST_CHECK;
+void ks_vfs_release(struct ks_fh *fh);
+int ks_vfs_fallocate(struct ks_fh *fh, const struct ks_ctx *c, int mode, uint64_t off, uint64_t len) KS_MUST_CHECK; /* fallocate(2) modes */
+int ks_vfs_seek(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, int whence, uint64_t *out) KS_MUST_CHECK; /* SEEK_DATA, SEEK_HOLE */
+ssize_t ks_vfs_copy_range(struct ks_fh *src, uint64_t src_off, struct ks_fh *dst, uint64_t dst_off, uint64_t n, const struct ks_ctx *c) KS_MUST_CHECK;
+ks_ino_t ks_fh_ino(const struct ks_fh *fh);
+
+/* ---- directories ---- */
+
+int ks_vfs_opendir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, struct ks_fh **out) KS_MUST_CHECK;
+/*
+ * Entries behind cookie @off (0: from the start, with "." and ".."). fn gets each entry's own cookie and, with @plus, attributes (overlay applied); returns
+ * 1 when its buffer is full: that entry is not consumed. An entry whose hash equals the one before it comes with @glued: if it does not
+ * fit, the caller drops the entries of that hash it already took.
+ */
+typedef int ks_dir_fn(void *arg, const char *name, size_t namelen, uint64_t cookie, ks_ino_t ino, uint32_t dtype, const struct ks_attr *attr, bool glued);
+int ks_vfs_readdir(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, bool plus, ks_dir_fn *fn, void *arg) KS_MUST_CHECK;
+
+/* Resolves a path from the vfs's root, for tools; symlinks are followed except, without @follow, the last. */
+int ks_vfs_resolve(struct ks_vfs *v, const struct ks_ctx *c, const char *path, bool follow, struct ks_attr *out) KS_MUST_CHECK;
+
+struct ks_vfs_stats {
+	uint64_t open_files, vnodes;
+	struct ks_data_stats data;
+	struct ks_engine_stats engine;
+	struct ks_object_stats store;
+};
+void ks_vfs_stats(struct ks_vfs *v, struct ks_vfs_stats *out);
+
+#endif
