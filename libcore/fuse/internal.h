@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* internal.h: what the files of fuse/ share. */
+#ifndef KS_FUSE_INTERNAL_H
+#define KS_FUSE_INTERNAL_H
+
+/* Of libfuse's interface: 3.14, and what later ones add is asked for by FUSE_VERSION. */
+#ifndef FUSE_USE_VERSION
+#define FUSE_USE_VERSION 314
+#endif
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "fuse/fuse.h"
+#include "fuse/transport.h"
+#include <errno.h>
+#include <fuse_lowlevel.h>
+#include <string.h>
+
+#define KS_FUSE_STOP_SIGNAL SIGUSR2 /* interrupts a wait for requests; its handler does nothing */
+
+struct ks_fuse {
+	struct ks_vfs *vfs;
+	ks_ino_t root; /* shown to the kernel as node 1 */
+	double attr_s, entry_s;
+	bool export;
+	bool direct_writes; /* the kernel keeps cached readers right beside direct writers */
+	const struct ks_transport_ops *transport;
+	struct ks_transport_opts topts;
+	struct fuse_session *se;
+	bool mounted;
+
+	pthread_mutex_t mu;
+	pthread_t runner; /* [mu] the thread in ks_fuse_run() */
+	bool running;	  /* [mu] */
+};
+
+/* The operations, in the files that have them. */
+void ks_fuse_ops_names(struct fuse_lowlevel_ops *ops);
+void ks_fuse_ops_attrs(struct fuse_lowlevel_ops *ops);
+void ks_fuse_ops_files(struct fuse_lowlevel_ops *ops);
+void ks_fuse_ops_dirs(struct fuse_lowlevel_ops *ops);
+
+/* ---- what every operation needs (reply.c) ---- */
+
+static inline struct ks_fuse *ks_fuse_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+static inline ks_ino_t ks_fuse_ino(const struct ks_fuse *f, fuse_ino_t node)
+{
+	return node == FUSE_ROOT_ID ? f->root : node;
+}
+
+static inline struct ks_fh *ks_fuse_fh(const struct fuse_file_info *fi)
+{
+	return (struct ks_fh *)(uintptr_t)fi->fh;
+}
+
+struct ks_ctx ks_fuse_ctx(fuse_req_t req);
+/* @r: 0 or -errno. Gives a request back that would have blocked. */
+void ks_fuse_reply(fuse_req_t req, const struct ks_ctx *c, int r);
+void ks_fuse_reply_entry(fuse_req_t req, const struct ks_ctx *c, int r, const struct ks_attr *a);
+void ks_fuse_reply_attr(fuse_req_t req, const struct ks_ctx *c, int r, const struct ks_attr *a);
+void ks_fuse_stat(const struct ks_attr *a, struct stat *st);
+void ks_fuse_entry(const struct ks_fuse *f, const struct ks_attr *a, struct fuse_entry_param *e);
+/* A buffer of this thread, page aligned, reused by every request; NULL: no memory. */
+void *ks_fuse_buffer(size_t n);
+
+#endif

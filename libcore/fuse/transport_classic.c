@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * transport_classic.c: /dev/fuse, read by as few threads as the work needs.
+ *
+ * The kernel wakes the thread that has waited longest. With many waiting, every request of one client is served by another thread, mostly on
+ * another CPU, and that wake-up costs more than most requests (doc/performance.md): libfuse's own loop is three times slower for it. So here one thread
+ * waits; it serves what it gets and waits again, while the others are parked:
+ *
+ *	reading   waits for a request; normally one thread
+ *	serving   runs an operation. If requests have been waiting for several turns, it has a parked one help
+ *	parked    sleeps on a semaphore of its own; the one parked last is unparked first, or a new one is started
+ *
+ * A thread that has served parks when another is reading. An operation may take long (a cold read, fsync, a lock): the supervisor, which is the thread in run(),
+ * looks every millisecond, while there is work, whether requests wait and nobody finishes any, and unparks one. Without work it sleeps.
+ */
+#include "fuse/internal.h"
+#include <poll.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#define THREADS 16
+#define TICK_NS KS_NS_PER_MS
+#define IDLE_TICKS 50 /* after so many without a request the supervisor sleeps */
+#define BACKLOG 4     /* turns with requests waiting before another thread helps */
+
+struct loop;
+
+struct worker {
+	struct loop *l;
+	pthread_t thread;
+	sem_t unpark;
+	bool reading; /* atomic */
+	bool ended;   /* atomic */
+};
+
+struct loop {
+	struct fuse_session *se;
+	int fd;
+	unsigned int max;
+	unsigned int nreading; /* atomic */
+	uint64_t served;       /* atomic: requests finished */
+	uint64_t begun;	       /* atomic: requests taken */
+	bool stop;	       /* atomic */
+	int err;	       /* atomic */
+	bool asleep;	       /* atomic: the supervisor waits for wake without a timer */
+	sem_t wake;
+
+	pthread_mutex_t mu;
+	unsigned int n;		/* [mu] threads started */
+	unsigned int nparked;	/* [mu] */
+	struct worker **parked; /* [mu] a stack */
+	struct worker *workers; /* [mu] */
+};
+
+static bool over(struct loop *l)
+{
+	return __atomic_load_n(&l->stop, __ATOMIC_ACQUIRE) || fuse_session_exited(l->se);
+}
+
+static bool requests_wait(struct loop *l)
+{
+	struct pollfd p = { .fd = l->fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLIN);
+}
+
+static void *serve(void *arg);
+
+/* One more thread that reads, if there may be one. */
+static void add_reader(struct loop *l)
+{
+	KS_LOCKED(&l->mu);
+	if (l->nparked > 0) {
+		sem_post(&l->parked[--l->nparked]->unpark);
+	} else if (l->n < l->max) {
+		struct worker *w = &l->workers[l->n];
+
+		/* Without another thread those that run go on. */
+		if (ks_thread_start(&w->thread, "ks-fuse", serve, w) == 0)
+			l->n++;
+	}
+}
+
+static void park(struct loop *l, struct worker *w)
+{
+	ks_mutex_lock(&l->mu);
+	if (!over(l)) {
+		l->parked[l->nparked++] = w;
+		ks_mutex_unlock(&l->mu);
+		while (sem_wait(&w->unpark) < 0)
+			;
+		return;
+	}
+	ks_mutex_unlock(&l->mu);
+}
+
+static void stop_all(struct loop *l, int err)
+{
+	if (err < 0)
+		__atomic_store_n(&l->err, err, __ATOMIC_RELEASE);
+	__atomic_store_n(&l->stop, true, __ATOMIC_RELEASE);
+	sem_post(&l->wake);
+}
+
+/* A request is there. */
+static void note_request(struct loop *l, unsigned int *backlog)
+{
+	__atomic_add_fetch(&l->begun, 1, __ATOMIC_RELAXED);
+	if (__atomic_load_n(&l->asleep, __ATOMIC_ACQUIRE) && __atomic_exchange_n(&l->asleep, false, __ATOMIC_ACQ_REL))
+		sem_post(&l->wake);
+	if (l->max == 1 || __atomic_load_n(&l->nreading, __ATOMIC_RELAXED) > 0 || !requests_wait(l)) {
+		*backlog = 0;
+	} else if (++*backlog >= BACKLOG) {
+		*backlog = 0;
+		add_reader(l);
+	}
+}
+
+static void *serve(void *arg)
+{
+	struct worker *w = arg;
+	struct loop *l = w->l;
+	struct fuse_buf buf = { 0 };
+	unsigned int backlog = 0;
+	sigset_t set;
+	int r = 0;
+
+	/* Interrupts the read at the end. */
+	sigemptyset(&set);
+	sigaddset(&set, KS_FUSE_STOP_SIGNAL);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	while (!over(l)) {
+		if (__atomic_load_n(&l->nreading, __ATOMIC_RELAXED) > 0) {
+			park(l, w);
+			continue;
+		}
+		__atomic_add_fetch(&l->nreading, 1, __ATOMIC_RELAXED);
+		__atomic_store_n(&w->reading, true, __ATOMIC_RELEASE);
+		r = over(l) ? -EINTR : fuse_session_receive_buf(l->se, &buf);
+		__atomic_store_n(&w->reading, false, __ATOMIC_RELEASE);
+		__atomic_sub_fetch(&l->nreading, 1, __ATOMIC_RELAXED);
+		if (r == -EINTR || r == -EAGAIN)
+			continue;
+		if (r <= 0) {
+			stop_all(l, r);
+			break;
+		}
+		note_request(l, &backlog);
+		fuse_session_process_buf(l->se, &buf);
+		__atomic_add_fetch(&l->served, 1, __ATOMIC_RELAXED);
+	}
+	free(buf.mem);
+	__atomic_store_n(&w->ended, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* Until the session ends. */
+static void supervise(struct loop *l)
+{
+	struct timespec tick = { .tv_nsec = TICK_NS };
+	uint64_t begun = 0, served = 0;
+	int idle = 0;
+
+	while (!over(l)) {
+		uint64_t b = __atomic_load_n(&l->begun, __ATOMIC_RELAXED);
+		uint64_t s = __atomic_load_n(&l->served, __ATOMIC_RELAXED);
+
+		/* Nothing was finished for a tick, nobody listens, and somebody waits. */
+		if (s == served && b != s && __atomic_load_n(&l->nreading, __ATOMIC_RELAXED) == 0 && requests_wait(l))
+			add_reader(l);
+		idle = b == begun && b == s ? idle + 1 : 0;
+		begun = b;
+		served = s;
+		if (idle < IDLE_TICKS) {
+			nanosleep(&tick, NULL);
+			continue;
+		}
+		__atomic_store_n(&l->asleep, true, __ATOMIC_RELEASE);
+		/* A request that came before the flag was seen finds its answer in the next tick. */
+		if (__atomic_load_n(&l->begun, __ATOMIC_ACQUIRE) == begun && !over(l))
+			KS_IGNORE(sem_wait(&l->wake) < 0);
+		__atomic_store_n(&l->asleep, false, __ATOMIC_RELEASE);
+		idle = 0;
+	}
+}
+
+static void end_workers(struct loop *l)
+{
+	struct timespec pause = { .tv_nsec = KS_NS_PER_MS };
+	unsigned int n;
+
+	ks_mutex_lock(&l->mu);
+	__atomic_store_n(&l->stop, true, __ATOMIC_RELEASE);
+	n = l->n;
+	while (l->nparked > 0)
+		sem_post(&l->parked[--l->nparked]->unpark);
+	ks_mutex_unlock(&l->mu);
+	for (unsigned int i = 0; i < n; i++) {
+		struct worker *w = &l->workers[i];
+
+		/* Only a wait for a request is interrupted, never an operation. */
+		while (!__atomic_load_n(&w->ended, __ATOMIC_ACQUIRE)) {
+			if (__atomic_load_n(&w->reading, __ATOMIC_ACQUIRE))
+				pthread_kill(w->thread, KS_FUSE_STOP_SIGNAL);
+			nanosleep(&pause, NULL);
+		}
+		pthread_join(w->thread, NULL);
+	}
+}
+
+static int run_threads(struct fuse_session *se, unsigned int max)
+{
+	struct loop l = { .se = se, .fd = fuse_session_fd(se), .max = max, .mu = PTHREAD_MUTEX_INITIALIZER };
+	int r = -ENOMEM;
+
+	l.workers = calloc(max, sizeof(*l.workers));
+	l.parked = calloc(max, sizeof(struct worker *));
+	sem_init(&l.wake, 0, 0);
+	for (unsigned int i = 0; l.workers && i < max; i++) {
+		l.workers[i].l = &l;
+		sem_init(&l.workers[i].unpark, 0, 0);
+	}
+	if (l.workers && l.parked) {
+		add_reader(&l);
+		r = l.n ? 0 : -EAGAIN;
+	}
+	if (r == 0) {
+		supervise(&l);
+		end_workers(&l);
+		r = __atomic_load_n(&l.err, __ATOMIC_ACQUIRE);
+	}
+	for (unsigned int i = 0; l.workers && i < max; i++)
+		sem_destroy(&l.workers[i].unpark);
+	sem_destroy(&l.wake);
+	pthread_mutex_destroy(&l.mu);
+	free(l.workers);
+	free(l.parked);
+	return r;
+}
+
+static int run(struct fuse_session *se, struct ks_transport_opts *o)
+{
+	int r;
+
+	if (!o->single)
+		return run_threads(se, o->threads ? o->threads : THREADS);
+	r = fuse_session_loop(se);
+	/* Positive: the signal that ended it, which cannot be: the handlers are ours. */
+	return r < 0 ? r : 0;
+}
+
+const struct ks_transport_ops ks_transport_classic = { .name = "classic", .run = run };

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * transport_uring.c: the io_uring transport as a row of the seam: attach before INIT, carry on with the classic loop where the kernel or the machine
+ * does not want it.
+ */
+#include "fuse/internal.h"
+#include "fuse/uring.h"
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define ENABLE "/sys/module/fuse/parameters/enable_uring"
+
+static ssize_t io_read(int fd, void *buf, size_t n, void *userdata)
+{
+	struct ks_fuse *f = userdata;
+
+	return ks_uring_read(f->topts.arg, fd, buf, n);
+}
+
+static ssize_t io_writev(int fd, struct iovec *iov, int n, void *userdata)
+{
+	struct ks_fuse *f = userdata;
+
+	return ks_uring_writev(f->topts.arg, fd, iov, n);
+}
+
+/* The kernel's switch is off by default. Only root can turn it on, and only for mounts to come; without it the offer is missing in INIT. */
+static void prepare(void)
+{
+	int fd = open(ENABLE, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	KS_IGNORE(write(fd, "Y", 1) < 0);
+	close(fd);
+}
+
+/* One reader for INIT and, on rings, for FORGET and INTERRUPT. Returns when INIT was answered and rings are not to be had, or at the end. */
+static int read_classic(struct fuse_session *se, struct ks_uring *u)
+{
+	struct fuse_buf buf = { 0 };
+	int r = 0;
+
+	while (!fuse_session_exited(se)) {
+		if (ks_uring_is_refused(u))
+			break;
+		r = fuse_session_receive_buf(se, &buf);
+		if (r == -EINTR)
+			continue;
+		if (r <= 0)
+			break; /* 0: unmounted */
+		fuse_session_process_buf(se, &buf);
+	}
+	free(buf.mem);
+	return r < 0 && r != -EINTR ? r : 0;
+}
+
+static int run(struct fuse_session *se, struct ks_transport_opts *o)
+{
+	static const struct fuse_custom_io io = { .writev = io_writev, .read = io_read };
+	struct ks_fuse *f = ks_container_of(o, struct ks_fuse, topts);
+	struct ks_uring_opts uo = { .depth = 0 };
+	struct ks_uring *u;
+	int r = ks_uring_new(&u, se, &uo);
+
+	if (r < 0)
+		return r;
+	f->topts.arg = u;
+	r = fuse_session_custom_io(se, &io, fuse_session_fd(se));
+	if (r < 0)
+		return ks_fail(r, "libfuse does not take another transport");
+	r = read_classic(se, u);
+	if (r == 0 && !fuse_session_exited(se) && ks_uring_is_refused(u)) {
+		ks_log(KS_LOG_INFO, "requests come over /dev/fuse: %s", ks_uring_why_not(u));
+		r = ks_transport_classic.run(se, o);
+	}
+	return r;
+}
+
+static void finish(struct ks_transport_opts *o)
+{
+	ks_uring_free(o->arg);
+	o->arg = NULL;
+}
+
+static const char *current(const struct ks_transport_opts *o)
+{
+	return o->arg && ks_uring_is_on(o->arg) ? "uring" : "classic";
+}
+
+const struct ks_transport_ops ks_transport_uring = {
+	.name = "uring",
+	.prepare = prepare,
+	.run = run,
+	.finish = finish,
+	.current = current,
+	.must_not_block = ks_uring_must_not_block,
+	.again = ks_uring_again,
+	.reply_buffer = ks_uring_reply_buffer,
+};
