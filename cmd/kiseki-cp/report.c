@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* report.c: what kiseki-cp says. */
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/size.h"
+#include "cli/json.h"
+#include "cp.h"
+#include <inttypes.h>
+#include <string.h>
+
+void cp_on_item(void *unused, const char *action, const char *from, const char *to, uint64_t bytes)
+{
+	json_t *j;
+
+	(void)unused;
+	if (ks_common.quiet)
+		return;
+	if (!ks_common.json) {
+		if (!arg.to_stdout)
+			ks_cmd_say("%s%s: %s%s%s", ks_common.dry_run ? "would be " : "", action,
+				   from, *from ? " -> " : "", to);
+		return;
+	}
+	j = json_pack("{s:s,s:s,s:I}", "type", "item", "action", action, "bytes",
+		      (json_int_t)bytes);
+	if (j && ks_json_name(j, "path", to, strlen(to)) == 0 &&
+	    (!*from || ks_json_name(j, "from", from, strlen(from)) == 0))
+		ks_json_print(j);
+	else
+		json_decref(j);
+}
+
+void cp_on_error(void *unused, const char *path, const char *op, int err, const char *text,
+		 const char *hint)
+{
+	(void)unused;
+	ks_cmd_error("%s", text);
+	if (*hint)
+		ks_cmd_hint("%s", hint);
+	ks_json_error(path, op, err, text);
+}
+
+void cp_print(const struct ks_copy_counts *n, int64_t took_ns)
+{
+	char size[KS_SIZE_STR];
+	char rate[KS_SIZE_STR];
+	double s = (double)took_ns / (double)KS_NS_PER_S;
+	uint64_t files = n->files + n->links + n->symlinks + n->others;
+
+	if (arg.to_stdout)
+		return;
+	if (ks_common.dry_run) {
+		ks_cmd_say("dry run: nothing copied; %" PRIu64 " files and %" PRIu64
+			   " directories would be, %" PRIu64 " skipped, %" PRIu64 " failed",
+			   files, n->dirs, n->skipped, n->failed);
+		return;
+	}
+	ks_cmd_size(n->bytes, size);
+	ks_cmd_size(s > 0.001 ? (uint64_t)((double)n->bytes / s) : n->bytes, rate);
+	ks_cmd_say("Copied %" PRIu64 " files, %" PRIu64
+		   " directories, %s in %.1f s (%s/s); %" PRIu64 " skipped, %" PRIu64 " failed",
+		   files, n->dirs, size, s, rate, n->skipped, n->failed);
+}
+
+void cp_summarise(const struct cp_ends *e, const struct ks_copy_counts *n)
+{
+	const struct ks_volume *v = e->to.volume ? e->to.volume : e->n ? e->from[0].volume : NULL;
+	char uuid[KS_UUID_STR];
+
+	if (v) {
+		ks_uuid_format(v->settings->uuid, uuid);
+		ks_json_volume(v->settings->name, uuid, v->shown_url);
+	}
+	ks_json_summary("counts",
+			json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "files",
+				  (json_int_t)n->files, "dirs", (json_int_t)n->dirs, "symlinks",
+				  (json_int_t)n->symlinks, "others", (json_int_t)n->others, "links",
+				  (json_int_t)n->links, "bytes", (json_int_t)n->bytes, "skipped",
+				  (json_int_t)n->skipped, "failed", (json_int_t)n->failed,
+				  "acls_lost", (json_int_t)n->acls_lost));
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kiseki-format: make a volume. */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/size.h"
+#include "cli/cmd.h"
+#include "cli/json.h"
+#include "volume/format.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct ks_format_opts arg;
+
+static const struct ks_opt opts[] = {
+	{ .kind = KS_OPT_K_STRING,
+	  .name = "data",
+	  .arg = "URL",
+	  .value = &arg.data,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "where the blocks go: file:///DIR, or a directory (default: next to the "
+		  "database)" },
+	{ .kind = KS_OPT_K_STRING,
+	  .name = "name",
+	  .arg = "NAME",
+	  .value = &arg.name,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "the volume's label (default: from VOLUME)" },
+	{ .kind = KS_OPT_K_SIZE,
+	  .name = "block-size",
+	  .arg = "SIZE",
+	  .value = &arg.block_size,
+	  .min = KS_BLOCK_MIN,
+	  .max = KS_BLOCK_MAX,
+	  .help = "64k to 16M, a power of two, fixed for life (default 4M)" },
+	{ .kind = KS_OPT_K_SIZE,
+	  .name = "capacity",
+	  .arg = "SIZE",
+	  .value = &arg.capacity_bytes,
+	  .flags = KS_OPT_OFF,
+	  .help = "quota of bytes (default none)" },
+	{ .kind = KS_OPT_K_INTEGER,
+	  .name = "inodes",
+	  .arg = "N",
+	  .value = &arg.inodes_max,
+	  .flags = KS_OPT_OFF,
+	  .help = "quota of files and directories (default none)" },
+	{ .kind = KS_OPT_K_FLAG,
+	  .name = "if-not-exists",
+	  .value = &arg.if_not_exists,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "succeed when a volume of that name is there already" },
+	{ .kind = KS_OPT_K_FLAG,
+	  .name = "allow-nonempty",
+	  .value = &arg.allow_nonempty,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "use a data location that holds other things" },
+	{ .kind = KS_OPT_K_FLAG,
+	  .name = "no-check",
+	  .value = &arg.no_check,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "do not try the data location out first" },
+	KS_OPT_END,
+};
+
+static struct ks_cmd cmd = {
+	.name = "kiseki-format",
+	.usage = "[OPTIONS] VOLUME",
+	.about = "Make a volume.",
+	.operands =
+		"  VOLUME   NAME (made in /var/lib/kiseki, or ~/.local/share/kiseki), a database\n"
+		"           file (./photos.db), or a metadata URL",
+	.examples = "kiseki-format photos\n"
+		    "kiseki-format ./photos.db\n"
+		    "kiseki-format --data=/srv/blocks --capacity=100G /srv/meta.db",
+	.opts = opts,
+	.common = KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_CONFIG,
+	.min_args = 1,
+	.max_args = 1,
+	.features = ks_volume_features,
+};
+
+/* What fstab, scripts and the next command call it. */
+static const char *operand_of(const char *operand, const struct ks_format_result *r, char *buf,
+			      size_t n)
+{
+	if (strchr(operand, '/') || strchr(operand, '.'))
+		return operand;
+	snprintf(buf, n, "%s", r->name);
+	return buf;
+}
+
+static void print(const char *operand, const struct ks_format_result *r)
+{
+	char size[KS_SIZE_STR];
+	char name[64];
+
+	ks_size_format(r->block_size, size);
+	if (!r->created) {
+		ks_cmd_say("Volume '%s' is there already (%s)", r->name, r->uuid);
+		return;
+	}
+	if (r->check_ns)
+		ks_cmd_say("Checking %s ... put, get, list, delete ok (%" PRId64 " ms)",
+			   r->data_url, (int64_t)((r->check_ns + KS_NS_PER_MS / 2) / KS_NS_PER_MS));
+	ks_cmd_say("Created volume '%s' (%s)", r->name, r->uuid);
+	ks_cmd_say("  metadata  %s", r->meta_url);
+	ks_cmd_say("  data      %s (block %s)", r->data_url, size);
+	ks_cmd_say("Next: kiseki-mount %s /mnt/%s", operand_of(operand, r, name, sizeof(name)),
+		   r->name);
+}
+
+static void summarise(const struct ks_format_result *r)
+{
+	ks_json_volume(r->name, r->uuid, r->meta_url);
+	ks_json_summary("created", json_boolean(r->created));
+	ks_json_summary("data", json_string(r->data_url));
+	ks_json_summary("block_size", json_integer((json_int_t)r->block_size));
+	ks_json_summary("compress", json_string("none"));
+}
+
+int main(int argc, char **argv)
+{
+	struct ks_format_result res = { 0 };
+	const char *slash = strrchr(argv[0], '/');
+	char **args;
+	int r;
+
+	/* mkfs(8) calls mkfs.TYPE. */
+	if (strcmp(slash ? slash + 1 : argv[0], "mkfs.kiseki") == 0)
+		cmd.name = "mkfs.kiseki";
+	ks_cmd_parse(&cmd, argc, argv, &args);
+	arg.operand = args[0];
+	arg.find.config = ks_common.config;
+	r = ks_volume_config(&arg.find, NULL, ks_cmd_default, NULL);
+	if (r == 0)
+		r = ks_format(&arg, &res);
+	if (r == 0) {
+		print(args[0], &res);
+		summarise(&res);
+	}
+	ks_format_result_clear(&res);
+	free(args);
+	return ks_cmd_exit(r);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* print.c: one entry, for people, for scripts, as JSON. */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/size.h"
+#include "cli/cmd.h"
+#include "cli/json.h"
+#include "ls.h"
+#include <errno.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static void put_name(const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)p[i];
+
+		/* C0 and DEL, and C1 as UTF-8 has it. */
+		if (out.escape &&
+		    (c < 0x20 || c == 0x7f ||
+		     (c == 0xc2 && i + 1 < n && ((unsigned char)p[i + 1] & 0xe0) == 0x80)))
+			printf("\\%03o", c);
+		else
+			putchar(c);
+	}
+}
+
+static const char *kind(uint32_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFDIR:
+		return "directory";
+	case S_IFLNK:
+		return "symlink";
+	case S_IFREG:
+		return "file";
+	case S_IFIFO:
+		return "fifo";
+	case S_IFSOCK:
+		return "socket";
+	case S_IFCHR:
+		return "chardev";
+	default:
+		return "blockdev";
+	}
+}
+
+static void mode_text(uint32_t m, char text[11])
+{
+	static const char types[] = "?pc?d?b?-?l?s???";
+
+	text[0] = types[(m & S_IFMT) >> 12];
+	for (int i = 0; i < 9; i++)
+		text[1 + i] = (char)(m & (0400u >> i) ? "rwx"[i % 3] : '-');
+	if (m & S_ISUID)
+		text[3] = m & 0100 ? 's' : 'S';
+	if (m & S_ISGID)
+		text[6] = m & 0010 ? 's' : 'S';
+	if (m & S_ISVTX)
+		text[9] = m & 0001 ? 't' : 'T';
+	text[10] = '\0';
+}
+
+static void user_name(uint32_t uid, char *text, size_t size)
+{
+	struct passwd pw;
+	struct passwd *found = NULL;
+	char buf[2048];
+
+	if (arg.plain || getpwuid_r(uid, &pw, buf, sizeof(buf), &found) != 0 || !found)
+		snprintf(text, size, "%" PRIu32, uid);
+	else
+		snprintf(text, size, "%s", pw.pw_name);
+}
+
+static void group_name(uint32_t gid, char *text, size_t size)
+{
+	struct group gr;
+	struct group *found = NULL;
+	char buf[4096];
+
+	if (arg.plain || getgrgid_r(gid, &gr, buf, sizeof(buf), &found) != 0 || !found)
+		snprintf(text, size, "%" PRIu32, gid);
+	else
+		snprintf(text, size, "%s", gr.gr_name);
+}
+
+static void put_details(const struct ks_attr *a)
+{
+	char mode[11];
+	char user[64];
+	char group[64];
+	char size[KS_SIZE_STR];
+	char time[KS_TIME_STR];
+
+	mode_text(a->mode, mode);
+	user_name(a->uid, user, sizeof(user));
+	group_name(a->gid, group, sizeof(group));
+	ks_time_format(a->mtime_ns, time);
+	if (S_ISCHR(a->mode) || S_ISBLK(a->mode))
+		snprintf(size, sizeof(size), "%u,%u", (a->rdev & 0xfff00) >> 8,
+			 (a->rdev & 0xff) | ((a->rdev >> 12) & 0xfff00));
+	else if (arg.plain)
+		snprintf(size, sizeof(size), "%" PRIu64, a->size);
+	else
+		ks_cmd_size(a->size, size);
+	if (arg.plain)
+		printf("%s\t%" PRIu32 "\t%s\t%s\t%s\t%s\t", mode, a->nlink, user, group, size,
+		       time);
+	else
+		printf("%s %4" PRIu32 " %-8s %-8s %10s %.10s %.5s  ", mode, a->nlink, user, group,
+		       size, time, time + 11);
+}
+
+static void put_json(const struct ks_list_entry *e)
+{
+	const struct ks_attr *a = e->attr;
+	KS_AUTO(ks_freep) char *path = ks_asprintf("%s%.*s", out.prefix, (int)e->n, e->path);
+	char mode[8];
+	json_t *j = json_pack("{s:s,s:s}", "type", "item", "kind", kind(a->mode));
+
+	if (!j || !path || ks_json_name(j, "path", path, strlen(path)) < 0) {
+		json_decref(j);
+		return;
+	}
+	snprintf(mode, sizeof(mode), "%04o", a->mode & 07777);
+	json_object_set_new(j, "inode", json_integer((json_int_t)a->ino));
+	json_object_set_new(j, "mode", json_string(mode));
+	json_object_set_new(j, "nlink", json_integer(a->nlink));
+	json_object_set_new(j, "uid", json_integer(a->uid));
+	json_object_set_new(j, "gid", json_integer(a->gid));
+	json_object_set_new(j, "size", json_integer((json_int_t)a->size));
+	json_object_set_new(j, "mtime", ks_json_time(a->mtime_ns));
+	json_object_set_new(j, "mtime_ns", json_integer(a->mtime_ns));
+	if (e->target)
+		KS_IGNORE(ks_json_name(j, "target", e->target, strlen(e->target)) <
+			  0); /* printed without */
+	ks_json_print(j);
+}
+
+int ls_entry(void *unused, const struct ks_list_entry *e)
+{
+	(void)unused;
+	out.entries++;
+	if (ks_common.quiet)
+		return 0;
+	if (ks_common.json) {
+		put_json(e);
+		return 0;
+	}
+	if (arg.details && !arg.plain && !arg.nul && out.entries == 1)
+		printf("%-10s %4s %-8s %-8s %10s %-16s  %s\n", "MODE", "LINK", "OWNER", "GROUP",
+		       "SIZE", "MODIFIED (UTC)", "NAME");
+	if (arg.details)
+		put_details(e->attr);
+	fputs(out.prefix, stdout);
+	put_name(e->path, e->n);
+	if (arg.details && e->target) {
+		fputs(" -> ", stdout);
+		put_name(e->target, strlen(e->target));
+	}
+	putchar(arg.nul ? '\0' : '\n');
+	return ferror(stdout) ? -EPIPE : 0;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* logsink.c: where a mount's messages go: --log-file; without it the terminal in the foreground, the system's log in the background. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "mount.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <syslog.h>
+#include <unistd.h>
+
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
+static int fd = -1; /* [mu] */
+
+static enum ks_log_level level(void)
+{
+	return ks_common.verbose > 1 ? KS_LOG_DEBUG : ks_common.quiet ? KS_LOG_ERROR : KS_LOG_INFO;
+}
+
+static void to_file(void *unused, enum ks_log_level l, const char *where, const char *text)
+{
+	static const char *const names[] = { "error", "warning", "info", "debug" };
+	char when[KS_TIME_STR], line[2560];
+	int n;
+
+	(void)unused;
+	ks_time_format(ks_clock_real_ns(), when);
+	if (l == KS_LOG_DEBUG)
+		n = snprintf(line, sizeof(line), "%s %s %s: %s\n", when, names[l], where, text);
+	else
+		n = snprintf(line, sizeof(line), "%s %s %s\n", when, names[l], text);
+	if (n >= (int)sizeof(line))
+		n = (int)sizeof(line) - 1;
+	KS_LOCKED(&mu);
+	/* A full disk must not stop the file system. */
+	KS_IGNORE(write(fd, line, (size_t)n) < 0);
+}
+
+static void to_syslog(void *unused, enum ks_log_level l, const char *where, const char *text)
+{
+	static const int levels[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+
+	(void)unused;
+	(void)where;
+	syslog(levels[l], "%s: %s", arg.mountpoint, text);
+}
+
+static int open_file(void)
+{
+	int f = open(arg.log_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+
+	return f < 0 ? ks_fail(-errno, "log file %s", arg.log_file) : f;
+}
+
+int mount_log_open(void)
+{
+	int f;
+
+	if (!arg.log_file)
+		return 0;
+	f = open_file();
+	if (f < 0)
+		return f;
+	fd = f;
+	return 0;
+}
+
+void mount_log_to_daemon(void)
+{
+	if (arg.log_file) {
+		ks_log_set(to_file, NULL, level());
+	} else if (!arg.foreground) {
+		openlog("kiseki-mount", LOG_PID, LOG_DAEMON);
+		ks_log_set(to_syslog, NULL, level());
+	}
+}
+
+void mount_log_reopen(void)
+{
+	int f;
+
+	if (!arg.log_file)
+		return;
+	f = open_file();
+	if (f < 0)
+		return; /* the old one goes on */
+	ks_mutex_lock(&mu);
+	KS_IGNORE(dup3(f, fd, O_CLOEXEC) < 0);
+	ks_mutex_unlock(&mu);
+	close(f);
+	ks_log(KS_LOG_INFO, "log file opened anew");
+}

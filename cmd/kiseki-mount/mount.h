@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mount.h: what the files of kiseki-mount share. */
+#ifndef KS_CMD_MOUNT_H
+#define KS_CMD_MOUNT_H
+
+#include "base/buf.h"
+#include "cli/cmd.h"
+#include "fuse/fuse.h"
+#include "volume/volume.h"
+
+enum atime_mode { ATIME_NO, ATIME_REL, ATIME_STRICT };
+
+struct mount_args {
+	/* how it runs */
+	bool foreground, debug, single, if_not_mounted;
+	uint64_t threads;
+	int64_t ready_ns;
+	const char *log_file;
+	uint64_t open_files;
+	/* what is mounted */
+	bool readonly, allow_other, no_allow_other, no_maintenance;
+	int atime;
+	int64_t attr_ns, entry_ns;
+	/* memory and threads of the data plane */
+	uint64_t buffer, spill, readahead, uploads, downloads;
+	const char *spill_dir;
+	struct ks_buf kernel_opts; /* "ro,nodev" */
+	/* found by main() */
+	const char *spec; /* as it was typed */
+	char *mountpoint; /* absolute */
+	char *subdir;
+	struct ks_volume_ref ref;
+};
+extern struct mount_args arg;
+extern const struct ks_opt mount_opts[];
+
+/* options.c: one -o argument, "a,b=c"; NULL, or what is wrong. */
+const char *mount_o(const char *value);
+/* What -o said wins over configuration files, which are read after the command line. */
+void mount_o_again(void);
+
+/* where.c: is the mount point one? 0; 1: it is mounted already, and that is wanted; -errno, raised. */
+int mount_check_where(const char *dir) KS_MUST_CHECK;
+
+/* logsink.c */
+int mount_log_open(void) KS_MUST_CHECK; /* --log-file, before anything else is done */
+void mount_log_to_daemon(void); /* from now on no terminal */
+void mount_log_reopen(void);
+
+/* What a mount tells who waits for it: it is ready, or why not. */
+struct mount_report {
+	int code; /* 0: ready; -errno */
+	char text[512], hint[512];
+};
+/* serve.c: mounts, serves until unmounted. @ready: descriptor that gets one struct mount_report, or -1. 0 or -errno. */
+int mount_serve(int ready) KS_MUST_CHECK;
+/* daemon.c: runs mount_serve() in a child; returns when it is ready. *pid: of the child. */
+int mount_in_background(int *pid) KS_MUST_CHECK;
+
+#endif

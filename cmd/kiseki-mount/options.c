@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * options.c: the option table, and -o: any long option without its dashes, what belongs to the kernel, what only concerns mount(8).
+ * An unknown key is an error, with the nearest known one.
+ */
+#include "base/log.h"
+#include "mount.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct mount_args arg = {
+	.ready_ns = 30000000000,
+	.attr_ns = 1000000000,
+	.entry_ns = 1000000000,
+	.buffer = 256 * KS_MIB,
+	.spill = 0,
+	.readahead = 16 * KS_MIB,
+	.uploads = 4,
+	.downloads = 4,
+	.threads = 16,
+	.open_files = 1048576,
+};
+
+static const char *const atime_names[] = { "no", "rel", "strict", NULL };
+
+const struct ks_opt mount_opts[] = {
+	KS_OPT_FLAG('f', "foreground", &arg.foreground, "stay in the foreground (systemd: Type=notify)"),
+	KS_OPT_FLAG('d', "debug", &arg.debug, "print every request; implies -f"),
+	KS_OPT_FLAG('s', "single-thread", &arg.single, "serve one request after the other"),
+	KS_OPT_CALL('o', NULL, "OPT[,OPT]", mount_o, "any long option without dashes, or a mount option"),
+	KS_OPT_FLAG(0, "read-only", &arg.readonly, "no changes (-o ro)"),
+	KS_OPT_FLAG(0, "allow-other", &arg.allow_other, "let other users in; default for root"),
+	KS_OPT_FLAG(0, "no-allow-other", &arg.no_allow_other, "keep other users out, also as root"),
+	KS_OPT_FLAG(0, "if-not-mounted", &arg.if_not_mounted, "succeed if this volume is mounted there already"),
+	KS_OPT_DURATION(0, "ready-timeout", &arg.ready_ns, "give up if not usable by then (default 30s)"),
+	KS_OPT_GROUP("Memory and threads"),
+	{ .kind = KS_OPT_K_SIZE, .name = "buffer-size", .arg = "SIZE", .value = &arg.buffer, .min = 16 * KS_MIB,
+	  .help = "memory for file data (default 256M, at least 16M)" },
+	{ .kind = KS_OPT_K_STRING, .name = "spill-dir", .arg = "DIR", .value = &arg.spill_dir,
+	  .help = "directory for a file with more of it" },
+	KS_OPT_SIZE(0, "spill-size", &arg.spill, "size of that file (default 1G)"),
+	{ .kind = KS_OPT_K_SIZE, .name = "readahead", .arg = "SIZE", .value = &arg.readahead, .flags = KS_OPT_OFF,
+	  .help = "read ahead per stream (default 16M), or off" },
+	KS_OPT_INTEGER(0, "uploads", 1, 256, &arg.uploads, "blocks written to the store at a time (4)"),
+	KS_OPT_INTEGER(0, "downloads", 1, 256, &arg.downloads, "blocks read ahead at a time (4)"),
+	KS_OPT_INTEGER(0, "threads", 1, 1024, &arg.threads, "threads that serve requests, at most (16)"),
+	KS_OPT_INTEGER(0, "open-files", 64, 1u << 30, &arg.open_files, "descriptors to ask for (1048576)"),
+	KS_OPT_GROUP("File system"),
+	KS_OPT_DURATION(0, "attr-timeout", &arg.attr_ns, "how long attributes may be believed (1s)"),
+	KS_OPT_DURATION(0, "entry-timeout", &arg.entry_ns, "how long names may be believed (1s)"),
+	KS_OPT_ENUM(0, "atime", "WHEN", atime_names, &arg.atime, "access times: no (default), rel, strict"),
+	KS_OPT_FLAG(0, "no-maintenance", &arg.no_maintenance, "leave deleted data to others"),
+	KS_OPT_STRING(0, "log-file", "FILE", &arg.log_file, "write messages there; SIGHUP opens it anew"),
+	KS_OPT_END,
+};
+
+/* For mount(8), systemd and fstab; they do not concern us. */
+static const char *const dropped[] = { "_netdev", "nofail", "noauto", "auto", "user", "users", "nouser", "owner", "group", "defaults", "rw", "loud",
+				       "silent", "mand", "nomand", "norelatime", "nostrictatime", NULL };
+/* Kernel's and fusermount3's. */
+static const char *const passed[] = { "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync", "nodiratime", NULL };
+static const char *const passed_values[] = { "context=", "fscontext=", "defcontext=", "rootcontext=", NULL };
+
+static bool is_one_of(const char *const *list, const char *word)
+{
+	for (; *list; list++) {
+		if (strcmp(*list, word) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool has_prefix_of(const char *const *list, const char *word)
+{
+	for (; *list; list++) {
+		if (strncmp(*list, word, strlen(*list)) == 0)
+			return true;
+	}
+	return false;
+}
+
+static const char *pass(const char *key)
+{
+	return ks_buf_printf(&arg.kernel_opts, "%s%s", arg.kernel_opts.n ? "," : "", key) < 0 ? "out of memory" : NULL;
+}
+
+static const char *unknown(const char *key)
+{
+	static char text[256];
+	const char *near = ks_opt_nearest(mount_opts, key);
+
+	for (const char *const *p = passed; !near && *p; p++)
+		near = ks_typo_distance(key, *p) >= 0 ? *p : NULL;
+	if (near)
+		snprintf(text, sizeof(text), "unknown mount option '%.64s'; did you mean '%s'?", key, near);
+	else
+		snprintf(text, sizeof(text), "unknown mount option '%.64s'", key);
+	return text;
+}
+
+/* Words of mount(8) that are options of ours. */
+static bool is_alias(const char *key)
+{
+	if (strcmp(key, "ro") == 0)
+		arg.readonly = true;
+	else if (strcmp(key, "noatime") == 0)
+		arg.atime = ATIME_NO;
+	else if (strcmp(key, "relatime") == 0 || strcmp(key, "atime") == 0)
+		arg.atime = ATIME_REL;
+	else if (strcmp(key, "strictatime") == 0)
+		arg.atime = ATIME_STRICT;
+	else
+		return false;
+	return true;
+}
+
+/* What ks_opt_apply() raised, without its errno: the caller adds what is said of every bad option. */
+static const char *complaint(void)
+{
+	static char text[512];
+	char *colon;
+
+	snprintf(text, sizeof(text), "%s", ks_fail_text());
+	colon = strrchr(text, ':');
+	if (colon)
+		*colon = '\0';
+	return text;
+}
+
+static const char *one_option(char *word)
+{
+	char *eq = strchr(word, '=');
+	bool quiet;
+	int r;
+
+	if (is_one_of(dropped, word) || strncmp(word, "x-", 2) == 0 || strncmp(word, "comment=", 8) == 0)
+		return NULL;
+	if (is_one_of(passed, word) || has_prefix_of(passed_values, word))
+		return pass(word);
+	/* "atime=rel" is the option, "atime" alone is mount(8)'s word. */
+	if (!eq && is_alias(word))
+		return NULL;
+	if (eq)
+		*eq++ = '\0';
+	quiet = ks_fail_quiet(true);
+	r = ks_opt_apply(mount_opts, word, eq);
+	ks_fail_quiet(quiet);
+	if (r == 0)
+		return NULL;
+	return r == -ENOENT ? unknown(word) : complaint();
+}
+
+/* One argument of -o, "a,b=c"; NULL, or what is wrong. */
+static const char *apply(const char *value)
+{
+	/* String options borrow their values for ever. */
+	char *copy = strdup(value);
+	const char *why = copy ? NULL : "out of memory";
+	char *from = copy, *to = copy, *word = copy;
+
+	/* A comma within a value is written "\,". */
+	while (!why && from) {
+		bool end = *from == '\0';
+
+		if (from[0] == '\\' && (from[1] == ',' || from[1] == '\\')) {
+			*to++ = from[1];
+			from += 2;
+			continue;
+		}
+		if (!end && *from != ',') {
+			*to++ = *from++;
+			continue;
+		}
+		from = end ? NULL : from + 1;
+		*to++ = '\0';
+		why = *word ? one_option(word) : NULL;
+		word = to;
+	}
+	return why;
+}
+
+static const char *given[64];
+static size_t ngiven;
+
+const char *mount_o(const char *value)
+{
+	if (ngiven == KS_ARRAY_SIZE(given))
+		return "too many -o";
+	given[ngiven++] = value;
+	return apply(value);
+}
+
+void mount_o_again(void)
+{
+	ks_buf_clear(&arg.kernel_opts);
+	/* They were right the first time. */
+	for (size_t i = 0; i < ngiven; i++)
+		KS_IGNORE(apply(given[i]) != NULL);
+}

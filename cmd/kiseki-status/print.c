@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* print.c: what kiseki-status found, for people and as JSON. */
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/size.h"
+#include "cli/cmd.h"
+#include "cli/json.h"
+#include "status.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static double ms(int64_t ns)
+{
+	return (double)ns / (double)KS_NS_PER_MS;
+}
+
+static void quota(uint64_t used, uint64_t max, bool bytes, char *text, size_t n)
+{
+	char size[KS_SIZE_STR];
+
+	if (!max) {
+		snprintf(text, n, "none");
+		return;
+	}
+	ks_cmd_size(max, size);
+	if (bytes)
+		snprintf(text, n, "%s (%.0f %%)", size, (double)used * 100 / (double)max);
+	else
+		snprintf(text, n, "%" PRIu64 " files (%.0f %%)", max,
+			 (double)used * 100 / (double)max);
+}
+
+static int64_t age(int64_t now, const struct ks_session_info *e)
+{
+	return now > e->heartbeat_ns ? (now - e->heartbeat_ns) / KS_NS_PER_S : 0;
+}
+
+static void print_sessions(const struct ks_status *s)
+{
+	int64_t now = ks_clock_real_ns();
+	char started[KS_TIME_STR];
+	size_t shown = arg.sessions ? s->nsessions : ks_min(s->nsessions, (size_t)5);
+
+	if (s->ndead)
+		ks_cmd_say("sessions  %zu (%zu dead)", s->nsessions, s->ndead);
+	else
+		ks_cmd_say("sessions  %zu", s->nsessions);
+	for (size_t i = 0; i < shown; i++) {
+		const struct ks_session_info *e = &s->sessions[i];
+		bool mount = e->kind == KS_SESSION_MOUNT;
+
+		ks_time_format(e->start_ns, started);
+		ks_cmd_say("  %s:%s  pid %" PRIu32 "  since %.16sZ  heartbeat %" PRId64 " s%s",
+			   e->host, mount ? e->mountpoint : e->tool, e->pid, started, age(now, e),
+			   e->dead ? "  dead" : "");
+	}
+	if (shown < s->nsessions)
+		ks_cmd_say("  and %zu more (--sessions)", s->nsessions - shown);
+}
+
+void status_print(const struct ks_status *s, const struct ks_volume_ref *ref)
+{
+	char uuid[KS_UUID_STR];
+	char size[KS_SIZE_STR];
+	char created[KS_TIME_STR];
+	char text[96];
+	char files[96];
+
+	ks_uuid_format(s->settings.uuid, uuid);
+	ks_time_format(s->settings.created_ns, created);
+	ks_cmd_say("%s  %s  format %" PRIu32 ", created %.10s  %s", s->settings.name, uuid,
+		   s->settings.format_version, created, s->problems ? "DEGRADED" : "healthy");
+	if (ks_common.verbose)
+		ks_cmd_say("found by  %s: %s", ref->rule, ref->spec);
+	ks_cmd_size(s->meta_bytes, size);
+	ks_cmd_say("metadata  %s  %s  %.1f ms", s->meta_url, size, ms(s->meta_ns));
+	if (s->data_err)
+		ks_cmd_say("data      %s  NOT USABLE: %s", s->data_url, s->data_text);
+	else if (s->data.free_bytes != UINT64_MAX) {
+		ks_cmd_size(s->data.free_bytes, size);
+		ks_cmd_say("data      %s  reachable  %.1f ms  %s free", s->data_url, ms(s->data_ns),
+			   size);
+	} else {
+		ks_cmd_say("data      %s  reachable  %.1f ms", s->data_url, ms(s->data_ns));
+	}
+	ks_cmd_size(s->usage.used_bytes, size);
+	quota(s->usage.used_bytes, s->settings.capacity_bytes, true, text, sizeof(text));
+	quota(s->usage.inodes, s->settings.inodes_max, false, files, sizeof(files));
+	ks_cmd_say("live      %s in %" PRIu64 " files and directories  quota %s%s%s", size,
+		   s->usage.inodes, text, s->settings.inodes_max ? ", " : "",
+		   s->settings.inodes_max ? files : "");
+	ks_cmd_size(s->settings.block_size, size);
+	ks_cmd_say("blocks    %s, compression %s", size, s->settings.compress);
+	print_sessions(s);
+}
+
+static json_t *json_sessions(const struct ks_status *s)
+{
+	int64_t now = ks_clock_real_ns();
+	json_t *list = json_array();
+
+	for (size_t i = 0; list && i < s->nsessions; i++) {
+		const struct ks_session_info *e = &s->sessions[i];
+		json_t *j = json_pack("{s:I,s:s,s:s,s:I,s:b,s:I}", "id", (json_int_t)e->id, "kind",
+				      e->kind == KS_SESSION_MOUNT ? "mount" : "tool", "version",
+				      e->version, "pid", (json_int_t)e->pid, "dead", e->dead,
+				      "heartbeat_age_s", (json_int_t)age(now, e));
+
+		if (!j)
+			continue;
+		json_object_set_new(j, "started", ks_json_time(e->start_ns));
+		/* Names of machines and directories may be any bytes. */
+		if (ks_json_name(j, "host", e->host, strlen(e->host)) == 0 &&
+		    ks_json_name(j, "tool", e->tool, strlen(e->tool)) == 0 &&
+		    ks_json_name(j, "mountpoint", e->mountpoint, strlen(e->mountpoint)) == 0)
+			json_array_append_new(list, j);
+		else
+			json_decref(j);
+	}
+	return list;
+}
+
+void status_summarise(const struct ks_status *s)
+{
+	char uuid[KS_UUID_STR];
+	json_t *data;
+
+	ks_uuid_format(s->settings.uuid, uuid);
+	ks_json_volume(s->settings.name, uuid, s->meta_url);
+	ks_json_summary("healthy", json_boolean(s->problems == 0));
+	ks_json_summary("format", json_integer(s->settings.format_version));
+	ks_json_summary("created", ks_json_time(s->settings.created_ns));
+	ks_json_summary("block_size", json_integer((json_int_t)s->settings.block_size));
+	ks_json_summary("metadata", json_pack("{s:I,s:f}", "bytes", (json_int_t)s->meta_bytes,
+					      "latency_ms", ms(s->meta_ns)));
+	data = json_pack("{s:s,s:b,s:f}", "url", s->data_url, "reachable", s->data_err == 0,
+			 "latency_ms", ms(s->data_ns));
+	if (data && s->data_err == 0 && s->data.free_bytes != UINT64_MAX)
+		json_object_set_new(data, "free_bytes",
+				    json_integer((json_int_t)s->data.free_bytes));
+	ks_json_summary("data", data);
+	ks_json_summary("live", json_pack("{s:I,s:I}", "bytes", (json_int_t)s->usage.used_bytes,
+					  "inodes", (json_int_t)s->usage.inodes));
+	ks_json_summary("quota",
+			json_pack("{s:I,s:I}", "bytes", (json_int_t)s->settings.capacity_bytes,
+				  "inodes", (json_int_t)s->settings.inodes_max));
+	ks_json_summary("sessions", json_sessions(s));
+}
+
+void status_explain(const struct ks_status *s)
+{
+	if (s->problems & KS_STATUS_DATA) {
+		ks_cmd_error("%s: %s", s->settings.name, s->data_text);
+		if (s->data_hint)
+			ks_cmd_hint("%s", s->data_hint);
+	}
+	if (s->problems & KS_STATUS_SESSIONS)
+		ks_cmd_error("%s: %zu dead session%s", s->settings.name, s->ndead,
+			     s->ndead == 1 ? "" : "s");
+	if (s->problems & KS_STATUS_QUOTA)
+		ks_cmd_error("%s: more than 95 %% of a quota is used", s->settings.name);
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mounts.c: what is mounted, and which of it an operand means. */
+#include "base/buf.h"
+#include "base/log.h"
+#include "umount.h"
+#include "volume/volume.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+/* mountinfo writes blanks and backslashes as \ooo. In place. */
+static void unescape(char *s)
+{
+	char *o = s;
+
+	for (; *s; s++) {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' && s[3] >= '0' && s[3] <= '7') {
+			*o++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
+			s += 3;
+		} else {
+			*o++ = *s;
+		}
+	}
+	*o = '\0';
+}
+
+/* "id parent MAJOR:MINOR root DIR options [fields] - TYPE SPEC SUPER": 1 when it is ours, 0 when not. */
+static int parse(char *line, struct entry *e)
+{
+	char *dash = strstr(line, " - ");
+	char *save = NULL, *type, *spec, *super, *user, *word;
+	unsigned int maj = 0, min = 0;
+
+	if (!dash)
+		return 0;
+	*dash = '\0';
+	type = strtok_r(dash + 3, " \n", &save);
+	spec = strtok_r(NULL, " \n", &save);
+	super = strtok_r(NULL, " \n", &save);
+	if (!type || !spec || strcmp(type, "fuse.kiseki") != 0)
+		return 0;
+	word = strtok_r(line, " ", &save);
+	for (int i = 0; i < 4 && word; i++) {
+		word = strtok_r(NULL, " ", &save);
+		if (i == 1 && word && sscanf(word, "%u:%u", &maj, &min) != 2)
+			return 0;
+	}
+	if (!word)
+		return 0;
+	unescape(word);
+	unescape(spec);
+	user = super ? strstr(super, "user_id=") : NULL;
+	*e = (struct entry){ .dir = strdup(word), .spec = strdup(spec), .dev = makedev(maj, min),
+			     .uid = user ? (uid_t)strtoul(user + 8, NULL, 10) : 0 };
+	return e->dir && e->spec ? 1 : -ENOMEM;
+}
+
+int entries_read(struct entries *out)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	KS_AUTO(ks_freep) char *line = NULL;
+	size_t cap = 0;
+	int r = 0;
+
+	if (!f)
+		return ks_fail(-errno, "open /proc/self/mountinfo");
+	while (r >= 0 && getline(&line, &cap, f) > 0) {
+		struct entry *more = realloc(out->v, (out->n + 1) * sizeof(*more));
+
+		if (!more) {
+			r = -ENOMEM;
+			break;
+		}
+		out->v = more;
+		r = parse(line, &out->v[out->n]);
+		out->n += r == 1;
+	}
+	fclose(f);
+	return r < 0 ? r : 0;
+}
+
+void entries_clear(struct entries *e)
+{
+	for (size_t i = 0; i < e->n; i++) {
+		free(e->v[i].dir);
+		free(e->v[i].spec);
+	}
+	free(e->v);
+	*e = (struct entries){ 0 };
+}
+
+/* As realpath(3), but the last component is not looked at when the rest is enough: a dead mount answers nothing. Owned. */
+static char *place(const char *path)
+{
+	KS_AUTO(ks_freep) char *copy = strdup(path);
+	KS_AUTO(ks_freep) char *parent = NULL;
+	size_t n = copy ? strlen(copy) : 0;
+	char *slash;
+
+	while (n > 1 && copy[n - 1] == '/')
+		copy[--n] = '\0';
+	slash = copy ? strrchr(copy, '/') : NULL;
+	if (!slash || !slash[1] || strcmp(slash + 1, "..") == 0 || strcmp(slash + 1, ".") == 0)
+		return realpath(path, NULL);
+	*slash = '\0';
+	parent = realpath(slash == copy ? "/" : copy, NULL);
+	if (!parent)
+		return NULL;
+	return ks_asprintf("%s/%s", strcmp(parent, "/") == 0 ? "" : parent, slash + 1);
+}
+
+static bool choose_dir(struct entries *e, const char *dir)
+{
+	for (size_t i = e->n; i-- > 0;) {
+		if (!e->v[i].chosen && strcmp(e->v[i].dir, dir) == 0)
+			return e->v[i].chosen = true;
+	}
+	return false;
+}
+
+static bool choose_volume(struct entries *e, const char *operand, const char *config)
+{
+	struct ks_volume_find find = { .config = config };
+	struct ks_volume_ref want = { 0 };
+	/* A name that cannot be resolved may still be what was mounted. */
+	bool known = ks_volume_resolve(&want, operand, &find) == 0;
+	bool any = false;
+
+	for (size_t i = 0; i < e->n; i++) {
+		struct ks_volume_ref ref = { 0 };
+		KS_AUTO(ks_freep) char *volume = NULL;
+		KS_AUTO(ks_freep) char *path = NULL;
+		bool same = strcmp(e->v[i].spec, operand) == 0;
+
+		if (!same && known && ks_volume_split(e->v[i].spec, false, &volume, &path) >= 0 && ks_volume_resolve(&ref, volume, &find) == 0)
+			same = strcmp(ref.meta_url, want.meta_url) == 0;
+		ks_volume_ref_clear(&ref);
+		e->v[i].chosen |= same;
+		any |= same;
+	}
+	ks_volume_ref_clear(&want);
+	return any;
+}
+
+int entries_choose(struct entries *e, const char *operand, const char *config)
+{
+	KS_AUTO(ks_freep) char *dir = place(operand);
+	KS_AUTO(ks_freep) char *real = NULL;
+
+	if (dir && choose_dir(e, dir))
+		return 0;
+	/* The last component may be a symlink to the mount point, which then is no dead one's. */
+	real = realpath(operand, NULL);
+	if (real && choose_dir(e, real))
+		return 0;
+	if (!real && choose_volume(e, operand, config))
+		return 0;
+	/* A database file is named by its path too. */
+	if (real && choose_volume(e, real, config))
+		return 0;
+	ks_fail_clear();
+	return ks_fail(-ENOENT, "no mount of Kiseki at or of '%s'", operand);
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cmd.h: what every command line tool shares. One table gives parsing, --help, --usage, the defaults of the
+ * configuration file, completion and the check of the manuals.
+ *
+ *	static const struct ks_opt opts[] = {
+ *		KS_OPT_FLAG('l', "long", &arg.details, "one line of details per entry"),
+ *		KS_OPT_END,
+ *	};
+ *	static const struct ks_cmd cmd = { .name = "kiseki-ls", .usage = "[OPTIONS] VOLUME:/PATH...", .opts = opts, ... };
+ *
+ *	int main(int argc, char **argv)
+ *	{
+ *		char **args;
+ *		int n = ks_cmd_parse(&cmd, argc, argv, &args);
+ *		...
+ *		return ks_cmd_exit(r);
+ *	}
+ *
+ * This is for cmd/ only: it prints and exits, and a process has one command, so its state is static.
+ * stdout carries results, stderr everything else; with --json, stdout is JSON lines and the last is the summary.
+ */
+#ifndef KS_CLI_CMD_H
+#define KS_CLI_CMD_H
+
+#include "cli/exit.h"
+#include <stdarg.h>
+#include <stdio.h>
+
+enum ks_opt_kind {
+	KS_OPT_K_END,
+	KS_OPT_K_FLAG,     /* bool *: true */
+	KS_OPT_K_COUNTER,  /* int *: one more each time */
+	KS_OPT_K_STRING,   /* const char **: borrowed from argv, or kept for ever */
+	KS_OPT_K_SIZE,     /* uint64_t *: bytes; "none" and "off" are 0 with KS_OPT_OFF */
+	KS_OPT_K_DURATION, /* int64_t *: nanoseconds; likewise */
+	KS_OPT_K_INTEGER,  /* uint64_t *: min..max */
+	KS_OPT_K_ENUM,     /* int *: index into names */
+	KS_OPT_K_CALL,     /* call(value): a text of what is wrong with it, or NULL */
+	KS_OPT_K_GROUP,    /* a heading in --help */
+};
+
+enum {
+	KS_OPT_OFF = 1 << 0, /* "none" and "off" are values */
+	KS_OPT_NOCONFIG =
+		1 << 1, /* never from a configuration file: it destroys, or decides what is done */
+	KS_OPT_HIDDEN = 1 << 2,   /* not in --help */
+	KS_OPT_OPTIONAL = 1 << 3, /* --name or --name=VALUE; without it call gets NULL */
+};
+
+struct ks_opt {
+	enum ks_opt_kind kind;
+	char letter;      /* 0: none */
+	const char *name; /* long; NULL: none */
+	const char *arg;  /* name of the value in --help; NULL: takes none */
+	const char *help;
+	void *value;
+	unsigned int flags;
+	uint64_t min, max;        /* INTEGER, SIZE; max 0: no limit */
+	const char *const *names; /* ENUM, ends with NULL */
+	const char *(*call)(const char *value);
+	const char *env; /* environment variable with the default; NULL: none */
+};
+
+#define KS_OPT_FLAG(l, n, v, h)                                                                    \
+	{                                                                                          \
+		.kind = KS_OPT_K_FLAG, .letter = (l), .name = (n), .value = (v), .help = (h)       \
+	}
+#define KS_OPT_COUNTER(l, n, v, h)                                                                 \
+	{                                                                                          \
+		.kind = KS_OPT_K_COUNTER, .letter = (l), .name = (n), .value = (v), .help = (h)    \
+	}
+#define KS_OPT_STRING(l, n, a, v, h)                                                               \
+	{                                                                                          \
+		.kind = KS_OPT_K_STRING, .letter = (l), .name = (n), .arg = (a), .value = (v),     \
+		.help = (h)                                                                        \
+	}
+#define KS_OPT_SIZE(l, n, v, h)                                                                    \
+	{                                                                                          \
+		.kind = KS_OPT_K_SIZE, .letter = (l), .name = (n), .arg = "SIZE", .value = (v),    \
+		.help = (h)                                                                        \
+	}
+#define KS_OPT_DURATION(l, n, v, h)                                                                \
+	{                                                                                          \
+		.kind = KS_OPT_K_DURATION, .letter = (l), .name = (n), .arg = "DUR", .value = (v), \
+		.help = (h)                                                                        \
+	}
+#define KS_OPT_INTEGER(l, n, lo, hi, v, h)                                                         \
+	{                                                                                          \
+		.kind = KS_OPT_K_INTEGER, .letter = (l), .name = (n), .arg = "N", .min = (lo),     \
+		.max = (hi), .value = (v), .help = (h)                                             \
+	}
+#define KS_OPT_ENUM(l, n, a, ns, v, h)                                                             \
+	{                                                                                          \
+		.kind = KS_OPT_K_ENUM, .letter = (l), .name = (n), .arg = (a), .names = (ns),      \
+		.value = (v), .help = (h)                                                          \
+	}
+#define KS_OPT_CALL(l, n, a, f, h)                                                                 \
+	{                                                                                          \
+		.kind = KS_OPT_K_CALL, .letter = (l), .name = (n), .arg = (a), .call = (f),        \
+		.help = (h)                                                                        \
+	}
+#define KS_OPT_GROUP(h)                                                                            \
+	{                                                                                          \
+		.kind = KS_OPT_K_GROUP, .help = (h)                                                \
+	}
+#define KS_OPT_END                                                                                 \
+	{                                                                                          \
+		.kind = KS_OPT_K_END                                                               \
+	}
+
+/* Common options; a tool names those that have an effect in it, and has no other. -h -V --usage every tool has. */
+enum {
+	KS_CMD_DRY_RUN = 1 << 0,  /* -n --dry-run */
+	KS_CMD_QUIET = 1 << 1,    /* -q --quiet */
+	KS_CMD_VERBOSE = 1 << 2,  /* -v --verbose */
+	KS_CMD_JSON = 1 << 3,     /* --json */
+	KS_CMD_PROGRESS = 1 << 4, /* --progress=WHEN */
+	KS_CMD_BYTES = 1 << 5,    /* -b --bytes */
+	KS_CMD_JOBS = 1 << 6,     /* -j --jobs=N */
+	KS_CMD_CONFIG = 1 << 7,   /* --config=FILE */
+	/* ---- behaviour ---- */
+	KS_CMD_NO_PARSE_AFTER = 1 << 16, /* options end at the first operand (a dispatcher) */
+};
+
+enum ks_progress_when { KS_PROGRESS_AUTO, KS_PROGRESS_ALWAYS, KS_PROGRESS_NEVER, KS_PROGRESS_JSON };
+
+/* Values of the common options. */
+struct ks_common {
+	bool dry_run, quiet, json, bytes;
+	int verbose;
+	int progress;  /* enum ks_progress_when */
+	uint64_t jobs; /* 0: the tool's own default */
+	const char *config;
+};
+
+struct ks_cmd {
+	const char *name;  /* "kiseki-ls" */
+	const char *usage; /* what follows the name; several lines are split at '\n' */
+	const char *about; /* one sentence */
+	const char *
+		operands; /* --help, behind the usage: explains the operands; lines of at most 80 bytes; NULL: none */
+	const char *examples; /* lines "kiseki-ls photos:/" */
+	const struct ks_opt *opts;
+	unsigned int common;    /* KS_CMD_* */
+	int min_args, max_args; /* operands; max < 0: any number */
+	/* --version --verbose: what this build contains, written to @f on one line. NULL: nothing. */
+	void (*features)(FILE *f);
+	/* Exit codes that differ: mount.kiseki and fsck. NULL: as they are. */
+	int (*map_exit)(int code);
+};
+
+/* The release; also in sessions and in created_by. */
+#define KS_VERSION "0.1.0"
+
+extern struct ks_common ks_common;
+
+/**
+ * ks_cmd_parse() - read the command line
+ * @args: the operands, ends with NULL
+ *
+ * Prints and exits for --help, --version, --usage, --list-options and for every mistake (64, with the culprit, the nearest
+ * option and a pointer to --help). Options may stand behind operands, also when POSIXLY_CORRECT is set; "--" ends them.
+ * Catches SIGINT and SIGTERM (ks_cmd_stopped()), and makes the library's messages come out as "NAME: text".
+ * Return: how many operands.
+ */
+int ks_cmd_parse(const struct ks_cmd *cmd, int argc, char **argv, char ***args);
+
+/*
+ * For an option table that is not a command line (mount -o): applies one "name" or "name=value". '_' may stand for '-'.
+ * Return: 0; -ENOENT no such option; -EINVAL a bad value, raised.
+ */
+int ks_opt_apply(const struct ks_opt *opts, const char *name, const char *value) KS_MUST_CHECK;
+/* The nearest name of a visible option, or NULL. */
+const char *ks_opt_nearest(const struct ks_opt *opts, const char *name);
+/* Is @a close enough to @b to be what was meant? The smaller, the closer; < 0: no. */
+int ks_typo_distance(const char *a, const char *b);
+
+/**
+ * ks_cmd_default() - a line of a configuration file: the default of the option of that name
+ *
+ * Ignored when the option was given on the command line or in the environment, when this tool has no such option, and for
+ * KS_OPT_NOCONFIG. Call in order of increasing precedence. Return: 0; -EINVAL a bad value, raised.
+ */
+int ks_cmd_default(void *unused, const char *key, const char *value) KS_MUST_CHECK;
+/* Was the option given on the command line (not in the environment or a file)? */
+bool ks_cmd_given(const char *name);
+
+/* SIGINT or SIGTERM came: finish cleanly and soon. A second SIGINT ends the process at once. */
+bool ks_cmd_stopped(void);
+bool ks_cmd_stopped_cb(void *unused); /* the same, as a callback for the library */
+
+/* Messages on stderr, "kiseki-ls: text"; the progress bar steps aside. Also with --quiet. Threads: any. */
+void ks_cmd_error(const char *fmt, ...) KS_PRINTF(1, 2);
+void ks_cmd_hint(const char *fmt, ...) KS_PRINTF(1, 2); /* "  hint: text" */
+/* For people, on stderr; not with --quiet. */
+void ks_cmd_note(const char *fmt, ...) KS_PRINTF(1, 2);
+/* The result for people, on stdout; not with --quiet or --json. */
+void ks_cmd_say(const char *fmt, ...) KS_PRINTF(1, 2);
+/* A mistake in the command line that only the tool can see: prints, exits with 64. */
+void ks_cmd_usage(const char *fmt, ...) KS_PRINTF(1, 2) __attribute__((noreturn));
+/* Prints what the library raised last (or strerror) and its hint; returns the exit code. */
+int ks_cmd_report(int err);
+
+/* "1.2 GiB", or with --bytes "1288490189"; @out has KS_SIZE_STR bytes. */
+void ks_cmd_size(uint64_t bytes, char *out);
+
+/**
+ * ks_cmd_exit() - the end of every main()
+ * @r: an exit code, or a negative errno, whose text is then printed
+ *
+ * Prints JSON's summary line, flushes stdout (a failure there is 74), and after SIGINT or SIGTERM raises the signal again.
+ * Return: what main() returns.
+ */
+int ks_cmd_exit(int r) KS_MUST_CHECK;
+
+#endif

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* json.c: JSON lines, names that are not UTF-8, and the summary. */
+#include "cli/json.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "cli/progress.h"
+#include "cli/state.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static json_t *extra; /* the tool's members of the summary */
+
+void ks_json_print(json_t *line)
+{
+	char *text;
+
+	if (!ks_common.json || !line) {
+		json_decref(line);
+		return;
+	}
+	text = json_dumps(line, JSON_COMPACT);
+	json_decref(line);
+	if (!text)
+		return;
+	ks_progress_lock();
+	puts(text);
+	fflush(stdout);
+	ks_progress_unlock();
+	free(text);
+}
+
+/* Bytes of the valid UTF-8 sequence at @p, or 0. */
+static size_t sequence(const unsigned char *p, size_t n)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	size_t len = p[0] < 0x80   ? 1
+		     : p[0] < 0xc2 ? 0
+		     : p[0] < 0xe0 ? 2
+		     : p[0] < 0xf0 ? 3
+		     : p[0] < 0xf5 ? 4
+				   : 0;
+	uint32_t c = len == 1 ? p[0] : len ? p[0] & (0xffu >> (len + 1)) : 0;
+
+	if (len == 0 || len > n)
+		return 0;
+	for (size_t i = 1; i < len; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (p[i] & 0x3f);
+	}
+	return c < least[len] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : len;
+}
+
+char *ks_utf8_approximate(const char *p, size_t n, bool *exact)
+{
+	char *out = malloc(3 * n + 1);
+	size_t k = 0;
+
+	*exact = true;
+	for (size_t i = 0; out && i < n;) {
+		size_t len = sequence((const unsigned char *)p + i, n - i);
+
+		/* A NUL inside cannot travel in a C string. */
+		if (len == 0 || p[i] == '\0') {
+			memcpy(out + k, "\xef\xbf\xbd", 3);
+			k += 3;
+			i++;
+			*exact = false;
+		} else {
+			memcpy(out + k, p + i, len);
+			k += len;
+			i += len;
+		}
+	}
+	if (out)
+		out[k] = '\0';
+	return out;
+}
+
+static char *base64(const unsigned char *p, size_t n)
+{
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	char *out = malloc((n + 2) / 3 * 4 + 1);
+	char *o = out;
+
+	for (size_t i = 0; out && i < n; i += 3) {
+		uint32_t v = (uint32_t)p[i] << 16 | (i + 1 < n ? (uint32_t)p[i + 1] << 8 : 0) |
+			     (i + 2 < n ? p[i + 2] : 0);
+
+		*o++ = digits[v >> 18];
+		*o++ = digits[v >> 12 & 63];
+		*o++ = i + 1 < n ? digits[v >> 6 & 63] : '=';
+		*o++ = i + 2 < n ? digits[v & 63] : '=';
+	}
+	if (out)
+		*o = '\0';
+	return out;
+}
+
+int ks_json_name(json_t *obj, const char *key, const char *name, size_t n)
+{
+	bool exact = false;
+	char *text = ks_utf8_approximate(name, n, &exact);
+	char *code = exact || !text ? NULL : base64((const unsigned char *)name, n);
+	char key_b64[64];
+	int r = text ? json_object_set_new(obj, key, json_string(text)) : -1;
+
+	if (r == 0 && !exact) {
+		snprintf(key_b64, sizeof(key_b64), "%s_b64", key);
+		r = code ? json_object_set_new(obj, key_b64, json_string(code)) : -1;
+	}
+	free(text);
+	free(code);
+	return r == 0 ? 0 : -ENOMEM;
+}
+
+json_t *ks_json_time(int64_t ns)
+{
+	char text[KS_TIME_STR];
+
+	ks_time_format(ns, text);
+	/* "2026-11-20T02:00:03.123456Z" to whole seconds. */
+	if (strlen(text) > 20 && text[19] == '.') {
+		text[19] = 'Z';
+		text[20] = '\0';
+	}
+	return json_string(text);
+}
+
+/* jansson takes valid UTF-8 only. */
+static json_t *text_of(const char *p)
+{
+	bool exact;
+	char *text = p ? ks_utf8_approximate(p, strlen(p), &exact) : NULL;
+	json_t *j = text ? json_string(text) : json_null();
+
+	free(text);
+	return j;
+}
+
+void ks_json_error(const char *path, const char *op, int err, const char *message)
+{
+	json_t *line;
+
+	if (!ks_common.json || ks_common.quiet)
+		return;
+	line = json_pack("{s:s}", "type", "error");
+	if (line && path && ks_json_name(line, "path", path, strlen(path)) < 0) {
+		json_decref(line);
+		return;
+	}
+	if (line) {
+		const char *name = strerrorname_np(err < 0 ? -err : err);
+
+		json_object_set_new(line, "op", text_of(op));
+		json_object_set_new(line, "errno", text_of(name));
+		json_object_set_new(line, "message", text_of(message));
+	}
+	ks_json_print(line);
+}
+
+void ks_json_summary(const char *key, json_t *value)
+{
+	if (!extra)
+		extra = json_object();
+	if (extra && value)
+		json_object_set_new(extra, key, value);
+}
+
+void ks_json_volume(const char *name, const char *uuid, const char *meta_url)
+{
+	json_t *v = ks_common.json ? json_object() : NULL;
+
+	if (!v)
+		return;
+	json_object_set_new(v, "name", text_of(name));
+	json_object_set_new(v, "uuid", text_of(uuid));
+	json_object_set_new(v, "meta", text_of(meta_url));
+	ks_json_summary("volume", v);
+}
+
+static json_t *error_of(int code)
+{
+	json_t *e;
+
+	if (code == 0)
+		return json_null();
+	e = json_pack("{s:s}", "code", ks_exit_name(code));
+	if (!e)
+		return json_null();
+	json_object_set_new(e, "message", text_of(ks_cli.error_text));
+	json_object_set_new(e, "hint", text_of(ks_cli.error_hint));
+	return e;
+}
+
+void ks_json_finish(int code)
+{
+	double seconds = (double)(ks_clock_mono_ns() - ks_cli.start_mono_ns) / (double)KS_NS_PER_S;
+	json_t *line;
+
+	if (ks_common.json) {
+		line = json_pack("{s:s,s:i,s:s,s:s}", "type", "summary", "schema", 1, "tool",
+				 ks_cmd_name(), "version", KS_VERSION);
+		if (line) {
+			json_object_set_new(line, "started", ks_json_time(ks_cli.start_ns));
+			json_object_set_new(
+				line, "duration_s",
+				json_real((double)(int64_t)(seconds * 1000 + 0.5) / 1000));
+			json_object_set_new(line, "dry_run", json_boolean(ks_common.dry_run));
+			json_object_set_new(line, "ok", json_boolean(code == 0));
+			json_object_set_new(line, "exit_code", json_integer(code));
+			json_object_set_new(line, "error", error_of(code));
+			if (extra)
+				json_object_update(line, extra);
+		}
+		ks_json_print(line);
+	}
+	json_decref(extra);
+	extra = NULL;
+}

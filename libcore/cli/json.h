@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * json.h: machine output: JSON lines on stdout, the last one always the summary (kiseki-json(7)).
+ * Everything here does nothing without --json. Threads: any.
+ */
+#ifndef KS_CLI_JSON_H
+#define KS_CLI_JSON_H
+
+#include "base/def.h"
+#include <jansson.h>
+
+/* Prints one line; takes @line over. NULL (no memory) is ignored. */
+void ks_json_print(json_t *line);
+
+/*
+ * Sets @key to a file name. JSON is UTF-8 and file names are not: when this one is not, @key holds an approximation and
+ * "KEY_b64" the exact bytes.
+ */
+int ks_json_name(json_t *obj, const char *key, const char *name, size_t n);
+
+/* RFC 3339, seconds, UTC. */
+json_t *ks_json_time(int64_t ns);
+
+/* {"type":"error","path":...,"op":...,"errno":"EACCES","message":...} */
+void ks_json_error(const char *path, const char *op, int err, const char *message);
+
+/* The summary's own members ("counts", "volume"): set before ks_cmd_exit(). Takes @value over. */
+void ks_json_summary(const char *key, json_t *value);
+
+/* The summary's "volume". @uuid may be NULL: not known. */
+void ks_json_volume(const char *name, const char *uuid, const char *meta_url);
+
+/* Valid UTF-8 from any bytes: what is not becomes U+FFFD. Owned; NULL: no memory. */
+char *ks_utf8_approximate(const char *p, size_t n, bool *exact);
+
+#endif

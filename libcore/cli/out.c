@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* out.c: what a tool says, how it is stopped, and how it ends. */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "cli/json.h"
+#include "cli/progress.h"
+#include "cli/state.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+volatile sig_atomic_t ks_cli_signal;
+
+static void on_stop(int sig)
+{
+	/* Again: the user has waited enough. */
+	if (ks_cli_signal && sig == SIGINT) {
+		signal(sig, SIG_DFL);
+		raise(sig);
+	}
+	ks_cli_signal = sig;
+}
+
+void ks_cmd_catch_signals(void)
+{
+	struct sigaction sa = { .sa_handler = on_stop };
+	struct sigaction old;
+
+	sigemptyset(&sa.sa_mask);
+	/* Who started us with a signal ignored (nohup, a shell's "&") means it. */
+	if (sigaction(SIGINT, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+		sigaction(SIGINT, &sa, NULL);
+	if (sigaction(SIGTERM, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+		sigaction(SIGTERM, &sa, NULL);
+	/* Inherited as ignored it would make an error message of a reader who has seen enough. */
+	signal(SIGPIPE, SIG_DFL);
+}
+
+bool ks_cmd_stopped(void)
+{
+	return ks_cli_signal != 0;
+}
+
+bool ks_cmd_stopped_cb(void *unused)
+{
+	(void)unused;
+	return ks_cli_signal != 0;
+}
+
+KS_PRINTF(2, 0)
+static void to_stderr(const char *lead, const char *fmt, va_list ap)
+{
+	ks_progress_lock();
+	fputs(lead, stderr);
+	vfprintf(stderr, fmt, ap);
+	putc('\n', stderr);
+	ks_progress_unlock();
+}
+
+void ks_cmd_error(const char *fmt, ...)
+{
+	char lead[64];
+	va_list ap;
+
+	snprintf(lead, sizeof(lead), "%s: ", ks_cmd_name());
+	va_start(ap, fmt);
+	to_stderr(lead, fmt, ap);
+	va_end(ap);
+}
+
+void ks_cmd_hint(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	to_stderr("  hint: ", fmt, ap);
+	va_end(ap);
+}
+
+void ks_cmd_note(const char *fmt, ...)
+{
+	va_list ap;
+
+	if (ks_common.quiet)
+		return;
+	va_start(ap, fmt);
+	to_stderr("", fmt, ap);
+	va_end(ap);
+}
+
+void ks_cmd_say(const char *fmt, ...)
+{
+	va_list ap;
+
+	if (ks_common.quiet || ks_common.json)
+		return;
+	ks_progress_lock();
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+	fflush(stdout);
+	ks_progress_unlock();
+}
+
+void ks_cmd_usage(const char *fmt, ...)
+{
+	int code = KS_EXIT_USAGE;
+	char lead[64];
+	va_list ap;
+
+	snprintf(lead, sizeof(lead), "%s: ", ks_cmd_name());
+	va_start(ap, fmt);
+	to_stderr(lead, fmt, ap);
+	va_end(ap);
+	ks_cmd_short_usage(stderr);
+	if (ks_cli.cmd && ks_cli.cmd->map_exit)
+		code = ks_cli.cmd->map_exit(code);
+	exit(code); // NOLINT(concurrency-mt-unsafe)
+}
+
+/* These say nothing that the text does not: "volume 'x' already exists: File exists". */
+static bool says_nothing(int err, const char *text)
+{
+	switch (-err) {
+	case EINVAL:
+	case EMEDIUMTYPE:
+	case EEXIST:
+	case EPROTO:
+	case EBADMSG:
+	case EBUSY:
+	case ENOTEMPTY:
+		return true;
+	case ENOENT:
+		return strncmp(text, "no ", 3) == 0;
+	default:
+		return false;
+	}
+}
+
+/* The raised text without an errno that adds nothing; strerror() when what was raised last is another error's. Owned. */
+static char *failure_text(int err)
+{
+	const char *text = ks_fail_text();
+	const char *reason = ks_strerror(err);
+	size_t n = strlen(text);
+	size_t k = strlen(reason);
+
+	if (n == 0)
+		return strdup(reason);
+	if (n > k + 2 && strcmp(text + n - k, reason) == 0 && says_nothing(err, text))
+		return ks_asprintf("%.*s", (int)(n - k - 2), text);
+	return strdup(text);
+}
+
+int ks_cmd_report(int err)
+{
+	KS_AUTO(ks_freep) char *text = failure_text(err);
+	const char *hint = ks_fail_hint_text();
+
+	ks_cmd_error("%s", text ? text : "out of memory");
+	if (*hint)
+		ks_cmd_hint("%s", hint);
+	if (!ks_cli.reported) {
+		ks_cli.error_text = ks_steal(&text);
+		ks_cli.error_hint = *hint ? strdup(hint) : NULL;
+	}
+	ks_cli.reported = true;
+	ks_fail_clear();
+	return ks_exit_of_errno(err);
+}
+
+void ks_cmd_size(uint64_t bytes, char *out)
+{
+	if (ks_common.bytes)
+		snprintf(out, KS_SIZE_STR, "%" PRIu64, bytes);
+	else
+		ks_size_format(bytes, out);
+}
+
+static void die_of(int sig)
+{
+	sigset_t set;
+
+	signal(sig, SIG_DFL);
+	sigemptyset(&set);
+	sigaddset(&set, sig);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	raise(sig);
+}
+
+int ks_cmd_exit(int r)
+{
+	int code = r < 0 ? ks_cmd_report(r) : r;
+
+	ks_progress_stop();
+	/* What a reader who left did not take is no failure of ours. */
+	if (r == -EPIPE)
+		die_of(SIGPIPE);
+	if (ks_cli_signal)
+		code = 128 + ks_cli_signal;
+	if (ks_cli.cmd && ks_cli.cmd->map_exit)
+		code = ks_cli.cmd->map_exit(code);
+	ks_json_finish(code);
+	if (fflush(stdout) || ferror(stdout)) {
+		ks_cmd_error("cannot write the output: %s", ks_strerror(errno));
+		code = ks_exit_worse(code, KS_EXIT_IOERR);
+	}
+	if (ks_cli_signal)
+		die_of(ks_cli_signal);
+	free(ks_cli.error_text);
+	free(ks_cli.error_hint);
+	ks_cli.error_text = NULL;
+	ks_cli.error_hint = NULL;
+	return code;
+}

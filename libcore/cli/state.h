@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* state.h: what the files of cli/ share about the one command of this process. For cli/ only. */
+#ifndef KS_CLI_STATE_H
+#define KS_CLI_STATE_H
+
+#include "cli/cmd.h"
+#include <signal.h>
+
+#define KS_CLI_OPTS_MAX 96
+
+enum ks_opt_source { KS_FROM_NOWHERE, KS_FROM_FILE, KS_FROM_ENV, KS_FROM_COMMAND };
+
+struct ks_cli_state {
+	const struct ks_cmd *cmd;
+	const struct ks_opt *opts[KS_CLI_OPTS_MAX]; /* the tool's, then the common ones */
+	enum ks_opt_source source[KS_CLI_OPTS_MAX];
+	int nopts;
+	int ncommon; /* index of the first common one */
+	bool show_version;
+	int64_t start_ns;      /* wall clock */
+	int64_t start_mono_ns; /* and monotonic */
+	/* What the summary says about a failure: the first that was reported. */
+	char *error_text;
+	char *error_hint;
+	bool reported;
+};
+
+extern struct ks_cli_state ks_cli;
+extern volatile sig_atomic_t ks_cli_signal; /* the one that asked for a stop */
+
+const char *ks_cmd_name(void);
+/* NULL, or what is wrong with @value: the text lives until the next call. */
+const char *ks_opt_set(const struct ks_opt *o, const char *value);
+bool ks_opt_wants_value(const struct ks_opt *o);
+void ks_cmd_catch_signals(void);
+void ks_cmd_help(FILE *f);
+void ks_cmd_short_usage(FILE *f);
+void ks_cmd_list_options(FILE *f);
+void ks_json_finish(int code);
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * copy_side.h: the two kinds of places that kiseki-cp reads from and writes to, behind one table of functions: the file systems of this
+ * machine (copy_local.c) and volumes (copy_volume.c). For volume/ only.
+ *
+ * Functions return 0 or -errno, bare: whoever calls them knows the names for the message.
+ */
+#ifndef KS_VOLUME_COPY_SIDE_H
+#define KS_VOLUME_COPY_SIDE_H
+
+#include "base/buf.h"
+#include "volume/copy.h"
+#include <stdatomic.h>
+
+struct ks_side;
+
+/* A directory that is being read or filled. Shared; see ks_cdir_put(). */
+struct ks_cdir {
+	struct ks_side *side;
+	atomic_uint refs;
+	struct ks_cdir *parent; /* a reference, of a destination; or NULL */
+	int fd;                 /* local; -1 */
+	ks_ino_t ino;           /* volume */
+	bool absent;            /* of a dry run: it would have been made */
+	char *path;             /* for messages: "/srv/a" or "photos:/a" */
+	/* A destination's last step, when its entries are done: attributes from here. */
+	struct ks_copy *copy;
+	struct ks_cdir *source; /* a reference; NULL: nothing to do at the end */
+	struct stat st;
+	bool made; /* it did not exist before */
+};
+
+/* Something by its name in a directory; of a volume by its inode; without a name: the directory itself. */
+struct ks_node {
+	struct ks_cdir *dir;
+	const char *name;
+	ks_ino_t ino;
+};
+
+struct ks_cfile {
+	struct ks_side *side;
+	struct ks_cdir *dir;
+	int fd;
+	bool stream; /* read and written where it stands: stdin, stdout */
+	struct ks_fh *fh;
+	ks_ino_t ino;
+	char tmp[64]; /* its name until it is published; "": none */
+};
+
+struct ks_side_ops {
+	int (*stat)(struct ks_cdir *d, const char *name, bool follow, struct stat *st);
+	int (*opendir)(struct ks_cdir *d, const char *name, bool follow, struct ks_cdir *out);
+	void (*closedir)(struct ks_cdir *d);
+	/* Names, without "." and ".."; fn returns 0 to go on. */
+	int (*list)(struct ks_cdir *d, int (*fn)(void *arg, const char *name), void *arg);
+	int (*readlink)(struct ks_cdir *d, const char *name, struct ks_buf *out);
+
+	int (*open)(struct ks_cdir *d, const char *name, bool follow, struct ks_cfile *f);
+	ssize_t (*read)(struct ks_cfile *f, uint64_t off, void *p, size_t n);
+	int (*seek)(struct ks_cfile *f, uint64_t off, bool hole,
+		    uint64_t *out); /* -ENXIO at the end */
+
+	/*
+	 * A file that nobody sees. @in_place: an existing device or pipe of that name, instead. @own: whose it will be (NULL: ours); a side
+	 * that can only change owners later does nothing with it, here and below.
+	 */
+	int (*create)(struct ks_cdir *d, const char *name, uint32_t mode, bool in_place,
+		      const struct stat *own, struct ks_cfile *f);
+	int (*write)(struct ks_cfile *f, uint64_t off, const void *p, size_t n);
+	int (*truncate)(struct ks_cfile *f, uint64_t size);
+	int (*flush)(
+		struct ks_cfile *
+			f); /* what was written has arrived: errors of writing come here at the latest */
+	/* Gives it its name, in place of what has it. */
+	int (*publish)(struct ks_cfile *f, const char *name, bool exists);
+	void (*close)(struct ks_cfile *f); /* what was not published goes away */
+
+	int (*mkdir)(struct ks_cdir *d, const char *name, uint32_t mode, const struct stat *own);
+	/* A symlink, device, pipe or socket as @like. */
+	int (*special)(struct ks_cdir *d, const char *name, const struct stat *like, uint32_t mode,
+		       const char *target, const struct stat *own);
+	int (*link)(struct ks_cdir *d, const char *name, ks_ino_t ino, const char *path);
+	int (*rename)(struct ks_cdir *d, const char *from, const char *to);
+	int (*unlink)(struct ks_cdir *d, const char *name);
+
+	/* @what: KS_COPY_MODE, OWNER, TIMES, in one step where that is possible. */
+	int (*setattr)(const struct ks_node *n, const struct stat *st, unsigned int what);
+	int (*listxattr)(const struct ks_node *n, struct ks_buf *out);
+	int (*getxattr)(const struct ks_node *n, const char *name, struct ks_buf *out);
+	int (*setxattr)(const struct ks_node *n, const char *name, const void *p, size_t size);
+
+	int (*sync)(struct ks_side *s, struct ks_cdir *any);
+};
+
+struct ks_side {
+	const struct ks_side_ops *ops;
+	struct ks_vfs *vfs; /* NULL: local */
+	struct ks_ctx ctx;
+	const char *label;
+};
+
+extern const struct ks_side_ops ks_side_local;
+extern const struct ks_side_ops ks_side_volume;
+
+/* ".kiseki-cp-PID-N": a name that is in nobody's way. */
+void ks_copy_tmp_name(char out[64]);
+
+#endif

@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* copy_volume.c: a volume as an end of a copy, through its vfs in this process. */
+#include "base/clock.h"
+#include "volume/copy_side.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+
+#define BATCH 1024 /* names held at a time while a directory is listed */
+
+/* As stored: what new_encode_dev() of the kernel makes. */
+static uint32_t encode_dev(dev_t dev)
+{
+	uint32_t maj = major(dev);
+	uint32_t min = minor(dev);
+
+	return (min & 0xff) | (maj << 8) | ((min & ~0xffu) << 12);
+}
+
+static dev_t decode_dev(uint32_t rdev)
+{
+	return makedev((rdev & 0xfff00) >> 8, (rdev & 0xff) | ((rdev >> 12) & 0xfff00));
+}
+
+static void to_stat(const struct ks_attr *a, struct stat *st)
+{
+	*st = (struct stat){
+		.st_ino = a->ino,
+		.st_mode = a->mode,
+		.st_nlink = a->nlink,
+		.st_uid = a->uid,
+		.st_gid = a->gid,
+		.st_rdev = decode_dev(a->rdev),
+		.st_size = (off_t)a->size,
+		.st_atim = ks_ns_to_ts(a->atime_ns),
+		.st_mtim = ks_ns_to_ts(a->mtime_ns),
+		.st_ctim = ks_ns_to_ts(a->ctime_ns),
+	};
+}
+
+static struct ks_ctx ctx_for(const struct ks_side *s, const struct stat *own)
+{
+	struct ks_ctx c = s->ctx;
+
+	if (own) {
+		c.cred.uid = own->st_uid;
+		c.cred.gid = own->st_gid;
+	}
+	return c;
+}
+
+/* The path of @name in @d from the volume's root; @d->path is "label:/path". Owned. */
+static char *path_of(const struct ks_cdir *d, const char *name)
+{
+	return ks_asprintf("%s/%s", d->path + strlen(d->side->label) + 1, name);
+}
+
+static int find(struct ks_cdir *d, const char *name, bool follow, struct ks_attr *a)
+{
+	struct ks_side *s = d->side;
+	KS_AUTO(ks_freep) char *path = NULL;
+	int r;
+
+	if (strcmp(name, ".") == 0)
+		return ks_vfs_getattr(s->vfs, &s->ctx, d->ino, a);
+	r = ks_vfs_lookup(s->vfs, &s->ctx, d->ino, name, a);
+	if (r < 0 || !follow || !S_ISLNK(a->mode))
+		return r;
+	path = path_of(d, name);
+	return path ? ks_vfs_resolve(s->vfs, &s->ctx, path, true, a) : -ENOMEM;
+}
+
+static int volume_stat(struct ks_cdir *d, const char *name, bool follow, struct stat *st)
+{
+	struct ks_attr a;
+	int r = find(d, name, follow, &a);
+
+	if (r == 0)
+		to_stat(&a, st);
+	return r;
+}
+
+static int volume_opendir(struct ks_cdir *d, const char *name, bool follow, struct ks_cdir *out)
+{
+	struct ks_attr a = { 0 };
+	int r = d ? find(d, name, follow, &a)
+		  : ks_vfs_resolve(out->side->vfs, &out->side->ctx, name, follow, &a);
+
+	if (r == 0 && !S_ISDIR(a.mode))
+		r = -ENOTDIR;
+	out->ino = a.ino;
+	return r;
+}
+
+static void volume_closedir(struct ks_cdir *d)
+{
+	(void)d;
+}
+
+/* ---- listing ---- */
+
+struct batch {
+	struct ks_buf names; /* each with its NUL */
+	unsigned int n;
+	int err;
+	uint64_t last; /* the cookie behind the batch */
+};
+
+static int take_name(void *arg, const char *name, size_t n, uint64_t cookie, ks_ino_t ino,
+		     uint32_t type, const struct ks_attr *attr, bool glued)
+{
+	struct batch *b = arg;
+
+	(void)ino;
+	(void)type;
+	(void)attr;
+	/* The names of one cookie stay together, since the next batch starts behind it. */
+	if (b->n >= BATCH && !glued)
+		return 1;
+	b->err = ks_buf_append(&b->names, name, n);
+	if (b->err == 0)
+		b->err = ks_buf_append(&b->names, "", 1);
+	if (b->err < 0)
+		return 1;
+	b->n++;
+	b->last = cookie;
+	return 0;
+}
+
+/*
+ * In batches, so that no transaction is open while the caller works. An entry that is made meanwhile may be
+ * listed or not; each of the others is listed once.
+ */
+static int volume_list(struct ks_cdir *d, int (*fn)(void *arg, const char *name), void *arg)
+{
+	struct ks_side *s = d->side;
+	struct batch b = { 0 };
+	struct ks_fh *fh = NULL;
+	int r = ks_vfs_opendir(s->vfs, &s->ctx, d->ino, &fh);
+
+	while (r == 0) {
+		b.names.n = 0;
+		b.n = 0;
+		r = ks_vfs_readdir(fh, &s->ctx, b.last, false, take_name, &b);
+		r = r < 0 ? r : b.err;
+		if (r < 0 || b.n == 0)
+			break;
+		for (const char *p = b.names.p; r == 0 && p < b.names.p + b.names.n;
+		     p += strlen(p) + 1) {
+			if (strcmp(p, ".") != 0 && strcmp(p, "..") != 0)
+				r = fn(arg, p);
+		}
+	}
+	if (fh)
+		ks_vfs_release(fh);
+	ks_buf_clear(&b.names);
+	return r;
+}
+
+static int volume_readlink(struct ks_cdir *d, const char *name, struct ks_buf *out)
+{
+	struct ks_attr a;
+	int r = find(d, name, false, &a);
+
+	return r < 0 ? r : ks_vfs_readlink(d->side->vfs, &d->side->ctx, a.ino, out);
+}
+
+/* ---- reading ---- */
+
+static int volume_open(struct ks_cdir *d, const char *name, bool follow, struct ks_cfile *f)
+{
+	struct ks_side *s = d->side;
+	struct ks_open_how how;
+	struct ks_attr a;
+	int r = find(d, name, follow, &a);
+
+	if (r < 0)
+		return r;
+	/* A pipe or device in a volume has no content to read here. */
+	if (!S_ISREG(a.mode))
+		return S_ISDIR(a.mode) ? -EISDIR : -EOPNOTSUPP;
+	f->ino = a.ino;
+	return ks_vfs_open(s->vfs, &s->ctx, a.ino, O_RDONLY, &f->fh, &how);
+}
+
+static ssize_t volume_read(struct ks_cfile *f, uint64_t off, void *p, size_t n)
+{
+	return ks_vfs_read(f->fh, &f->side->ctx, off, p, n);
+}
+
+static int volume_seek(struct ks_cfile *f, uint64_t off, bool hole, uint64_t *out)
+{
+	return ks_vfs_seek(f->fh, &f->side->ctx, off, hole ? SEEK_HOLE : SEEK_DATA, out);
+}
+
+/* ---- writing ---- */
+
+static int volume_create(struct ks_cdir *d, const char *name, uint32_t mode, bool in_place,
+			 const struct stat *own, struct ks_cfile *f)
+{
+	struct ks_ctx c = ctx_for(d->side, own);
+	struct ks_attr a;
+	int r;
+
+	(void)name;
+	if (in_place)
+		return -EOPNOTSUPP;
+	f->dir = d;
+	r = ks_vfs_tmpfile(d->side->vfs, &c, d->ino, mode, O_RDWR, &a, &f->fh);
+	f->ino = a.ino;
+	return r;
+}
+
+static int volume_write(struct ks_cfile *f, uint64_t off, const void *p, size_t n)
+{
+	const char *at = p;
+
+	while (n > 0) {
+		ssize_t put = ks_vfs_write(f->fh, &f->side->ctx, off, at, n);
+
+		if (put <= 0)
+			return put < 0 ? (int)put : -EIO;
+		at += put;
+		off += (uint64_t)put;
+		n -= (size_t)put;
+	}
+	return 0;
+}
+
+static int volume_truncate(struct ks_cfile *f, uint64_t size)
+{
+	struct ks_attr a = { .size = size };
+	struct ks_ctx root = f->side->ctx;
+
+	root.cred.uid = 0; /* its owner's own file: no bits to clear */
+	return ks_vfs_setattr(f->side->vfs, &root, f->ino, KS_SET_SIZE, &a, &a);
+}
+
+static int volume_flush(struct ks_cfile *f)
+{
+	return ks_vfs_flush(f->fh, &f->side->ctx);
+}
+
+static int volume_publish(struct ks_cfile *f, const char *name, bool exists)
+{
+	struct ks_side *s = f->side;
+	char tmp[64];
+	struct ks_attr a;
+	int r = exists ? -EEXIST : ks_vfs_link(s->vfs, &s->ctx, f->ino, f->dir->ino, name, &a);
+
+	if (r != -EEXIST)
+		return r;
+	ks_copy_tmp_name(tmp);
+	r = ks_vfs_link(s->vfs, &s->ctx, f->ino, f->dir->ino, tmp, &a);
+	if (r < 0)
+		return r;
+	r = ks_vfs_rename(s->vfs, &s->ctx, f->dir->ino, tmp, f->dir->ino, name, 0);
+	if (r < 0)
+		KS_IGNORE(ks_vfs_unlink(s->vfs, &s->ctx, f->dir->ino, tmp) < 0); /* r is reported */
+	return r;
+}
+
+static void volume_close(struct ks_cfile *f)
+{
+	if (f->fh)
+		ks_vfs_release(f->fh);
+	f->fh = NULL;
+}
+
+/* ---- other kinds, and names ---- */
+
+static int volume_mkdir(struct ks_cdir *d, const char *name, uint32_t mode, const struct stat *own)
+{
+	struct ks_ctx c = ctx_for(d->side, own);
+	struct ks_attr a;
+
+	return ks_vfs_mkdir(d->side->vfs, &c, d->ino, name, mode, &a);
+}
+
+static int volume_special(struct ks_cdir *d, const char *name, const struct stat *like,
+			  uint32_t mode, const char *target, const struct stat *own)
+{
+	struct ks_side *s = d->side;
+	struct ks_ctx c = ctx_for(s, own);
+	struct ks_attr a;
+
+	if (S_ISLNK(like->st_mode))
+		return ks_vfs_symlink(s->vfs, &c, d->ino, name, target, &a);
+	return ks_vfs_mknod(s->vfs, &c, d->ino, name, (like->st_mode & S_IFMT) | mode,
+			    encode_dev(like->st_rdev), &a);
+}
+
+static int volume_link(struct ks_cdir *d, const char *name, ks_ino_t ino, const char *path)
+{
+	struct ks_attr a;
+
+	(void)path;
+	return ks_vfs_link(d->side->vfs, &d->side->ctx, ino, d->ino, name, &a);
+}
+
+static int volume_rename(struct ks_cdir *d, const char *from, const char *to)
+{
+	return ks_vfs_rename(d->side->vfs, &d->side->ctx, d->ino, from, d->ino, to, 0);
+}
+
+static int volume_unlink(struct ks_cdir *d, const char *name)
+{
+	return ks_vfs_unlink(d->side->vfs, &d->side->ctx, d->ino, name);
+}
+
+/* ---- attributes ---- */
+
+static int ino_of(const struct ks_node *n, ks_ino_t *ino)
+{
+	struct ks_attr a;
+	int r = 0;
+
+	*ino = n->name ? n->ino : n->dir->ino;
+	if (!*ino) {
+		r = find(n->dir, n->name, false, &a);
+		*ino = a.ino;
+	}
+	return r;
+}
+
+static int volume_setattr(const struct ks_node *n, const struct stat *st, unsigned int what)
+{
+	struct ks_side *s = n->dir->side;
+	struct ks_attr in = {
+		.mode = st->st_mode & 07777,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
+		.atime_ns = ks_ts_to_ns(st->st_atim),
+		.mtime_ns = ks_ts_to_ns(st->st_mtim),
+	};
+	uint32_t set = 0;
+	struct ks_attr a;
+	ks_ino_t ino;
+	int r = ino_of(n, &ino);
+
+	if (r == 0 && (what & KS_COPY_OWNER)) {
+		/* Mostly it was made with its owner. A change clears the setuid bits, so the mode comes second. */
+		r = ks_vfs_getattr(s->vfs, &s->ctx, ino, &a);
+		if (r == 0 && (a.uid != in.uid || a.gid != in.gid))
+			r = ks_vfs_setattr(s->vfs, &s->ctx, ino, KS_SET_UID | KS_SET_GID, &in, &a);
+	}
+	if ((what & KS_COPY_MODE) && !S_ISLNK(st->st_mode))
+		set |= KS_SET_MODE;
+	if (what & KS_COPY_TIMES)
+		set |= KS_SET_ATIME | KS_SET_MTIME;
+	if (r == 0 && set)
+		r = ks_vfs_setattr(s->vfs, &s->ctx, ino, set, &in, &a);
+	return r;
+}
+
+static int volume_listxattr(const struct ks_node *n, struct ks_buf *out)
+{
+	ks_ino_t ino;
+	int r = ino_of(n, &ino);
+
+	return r < 0 ? r : ks_vfs_listxattr(n->dir->side->vfs, &n->dir->side->ctx, ino, out);
+}
+
+static int volume_getxattr(const struct ks_node *n, const char *name, struct ks_buf *out)
+{
+	ks_ino_t ino;
+	int r = ino_of(n, &ino);
+
+	return r < 0 ? r : ks_vfs_getxattr(n->dir->side->vfs, &n->dir->side->ctx, ino, name, out);
+}
+
+static int volume_setxattr(const struct ks_node *n, const char *name, const void *p, size_t size)
+{
+	ks_ino_t ino;
+	int r = ino_of(n, &ino);
+
+	return r < 0 ? r
+		     : ks_vfs_setxattr(n->dir->side->vfs, &n->dir->side->ctx, ino, name, p, size,
+				       0);
+}
+
+static int volume_sync(struct ks_side *s, struct ks_cdir *any)
+{
+	(void)any;
+	return ks_vfs_syncfs(s->vfs);
+}
+
+const struct ks_side_ops ks_side_volume = {
+	.stat = volume_stat,
+	.opendir = volume_opendir,
+	.closedir = volume_closedir,
+	.list = volume_list,
+	.readlink = volume_readlink,
+	.open = volume_open,
+	.read = volume_read,
+	.seek = volume_seek,
+	.create = volume_create,
+	.write = volume_write,
+	.truncate = volume_truncate,
+	.flush = volume_flush,
+	.publish = volume_publish,
+	.close = volume_close,
+	.mkdir = volume_mkdir,
+	.special = volume_special,
+	.link = volume_link,
+	.rename = volume_rename,
+	.unlink = volume_unlink,
+	.setattr = volume_setattr,
+	.listxattr = volume_listxattr,
+	.getxattr = volume_getxattr,
+	.setxattr = volume_setxattr,
+	.sync = volume_sync,
+};

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* maint.c: opens a volume for maintenance. */
+#include "volume/maint.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Whole tables are read once: mapping the database would only count as memory. */
+#define MMAP_BYTES 4096
+
+static int open_parts(struct ks_maint *m, const struct ks_volume_ref *ref, bool write)
+{
+	struct ks_meta_opts o = { .readonly = !write, .mmap_bytes = MMAP_BYTES };
+	int r;
+
+	ks_fail_clear();
+	r = ks_meta_open(&m->meta, ref->meta_url, &o);
+	if (r == -ENOENT)
+		return ks_fail(r, "no volume at %s", ref->shown_url);
+	if (r < 0)
+		return *ks_fail_text() ? r : ks_fail(r, "open %s", ref->shown_url);
+	m->settings = ks_meta_settings(m->meta);
+	r = ks_volume_data_url(ref->meta_url, m->settings->data_url, &m->data_url);
+	if (r == 0)
+		r = ks_volume_store_open(&m->store, m->data_url, m->settings, !write);
+	return r;
+}
+
+int ks_maint_open(struct ks_maint *out, const struct ks_volume_ref *ref, bool write)
+{
+	struct ks_maint m = { .shown_url = strdup(ref->shown_url) };
+	int r = m.shown_url ? open_parts(&m, ref, write) : -ENOMEM;
+
+	if (r < 0) {
+		ks_maint_close(&m);
+		return r;
+	}
+	*out = m;
+	return 0;
+}
+
+void ks_maint_close(struct ks_maint *m)
+{
+	ks_meta_close(m->meta);
+	ks_object_close(m->store);
+	free(m->data_url);
+	free(m->shown_url);
+	*m = (struct ks_maint){ 0 };
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* parts.h: what opening, making and looking at a volume share. For volume/ and its tests. */
+#ifndef KS_VOLUME_PARTS_H
+#define KS_VOLUME_PARTS_H
+
+#include "volume/volume.h"
+#include <string.h>
+
+struct ks_marker {
+	uint8_t uuid[16];
+	char name[64];
+	bool formatting; /* its volume was being made */
+};
+int ks_marker_write(struct ks_object *o,
+		    const struct ks_marker *m) KS_MUST_CHECK; /* durable on return */
+/* -ENOENT none, not raised; -EBADMSG damaged. */
+int ks_marker_read(struct ks_object *o, struct ks_marker *out) KS_MUST_CHECK;
+
+/* The store of a data URL with the decorators of every open volume; its marker is not looked at. */
+int ks_store_open_bare(struct ks_object **out, const char *data_url) KS_MUST_CHECK;
+
+/* The database's path when @meta_url (of a struct ks_volume_ref) is a SQLite database's, else NULL. Borrowed from it. */
+static inline const char *ks_volume_sqlite_path(const char *meta_url)
+{
+	return strncmp(meta_url, "sqlite://", 9) == 0 ? meta_url + 9 : NULL;
+}
+
+/* "kiseki 0.1.0", for created_by and sessions. */
+#define KS_VOLUME_PROGRAM "kiseki 0.1.0"
+
+#endif
