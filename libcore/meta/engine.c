@@ -534,12 +534,13 @@ static void pause_before(unsigned int attempt)
 
 static int give_up(struct ks_engine *e, unsigned int tries)
 {
-	if (e->ops->run)
+	if (e->ops->run) {
 		return ks_fail_hint(
 			-EIO, "check the volume with kiseki-fsck",
 			"%s: a transaction asks for what the database does not have: "
 			"a record to be made is already there, or one to be changed is not",
 			e->ops->scheme);
+	}
 	return ks_fail(-EBUSY, "%s: a transaction lost its race %u times", e->ops->scheme, tries);
 }
 
@@ -593,7 +594,7 @@ int ks_engine_open(struct ks_engine **out, const char *url, const struct ks_engi
 		const struct ks_engine_ops *ops = engines[i];
 
 		if (strlen(ops->scheme) != (size_t)(sep - url) ||
-		    memcmp(url, ops->scheme, (size_t)(sep - url)))
+		    memcmp(url, ops->scheme, (size_t)(sep - url)) != 0)
 			continue;
 		assert(!ops->commit != !ops->run);
 		r = ops->open(out, sep + 3, &o);

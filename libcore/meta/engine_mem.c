@@ -214,8 +214,10 @@ static struct node *tree_join(struct node *a, struct node *b, int *err)
 /* The key is known to be there. */
 static struct node *tree_del(enum ks_table t, struct node *n, const void *key, int *err)
 {
-	int c = ks_rec_cmp(t, key, n->v->rec, ks_tables[t].nkey);
+	int c;
 
+	assert(n);
+	c = ks_rec_cmp(t, key, n->v->rec, ks_tables[t].nkey);
 	if (c == 0)
 		return tree_join(n->left, n->right, err);
 	if (c < 0)
@@ -615,7 +617,7 @@ static int mem_open(struct ks_engine **out, const char *rest, const struct ks_en
 	if (!m)
 		return -ENOMEM;
 	KS_LOCKED(&volumes_mu);
-	for (vol = volumes; vol && strcmp(vol->name, rest); vol = vol->next)
+	for (vol = volumes; vol && strcmp(vol->name, rest) != 0; vol = vol->next)
 		;
 	if (vol && opts->create)
 		return -EEXIST;

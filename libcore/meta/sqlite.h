@@ -63,8 +63,9 @@ struct ks_sqlite_conn {
 };
 
 struct ks_sqlite_reader {
-	_Alignas(64) _Atomic bool taken;
+	_Atomic bool taken;
 	struct ks_sqlite_conn *conn; /* by who took it */
+	char apart[48];              /* from the next one's cache line */
 };
 
 /* A body with the connection that serves it. */
@@ -85,19 +86,17 @@ struct ks_sqlite {
 	bool readonly;
 
 	struct {
-		_Alignas(64) _Atomic bool holder;
+		_Atomic bool holder;
 		_Atomic(struct ks_sqlite_req *)
-			waiting; /* pushed by callers, taken by the holder */
-		_Atomic int waiters;
+			waiting;                 /* pushed by callers, taken by the holder */
 		struct ks_sqlite_req *inherited; /* by the holder */
 		struct ks_sqlite_conn *conn;     /* by the holder */
 		struct ks_sqlite_txn txn;        /* by the holder */
 		int64_t data_version;            /* by the holder: of conn */
 		_Atomic uint64_t in_txn;         /* odd: a transaction excludes other processes */
-		int spinners;                    /* so many waiters may spin */
+		_Atomic int waiters;
+		int spinners; /* so many waiters may spin */
 	} run;
-
-	struct ks_sqlite_reader readers[KS_SQLITE_READERS];
 
 	_Atomic uint64_t foreign;
 	_Atomic bool foreign_used; /* somebody asks: so look with every transaction */
@@ -134,6 +133,8 @@ struct ks_sqlite {
 	int sync_result;                  /* [sync_mu] of sync_done */
 	int wal_fd;                       /* by who runs the sync */
 	ino_t wal_ino;
+
+	struct ks_sqlite_reader readers[KS_SQLITE_READERS];
 };
 
 static inline struct ks_sqlite *ks_to_sqlite(struct ks_engine *e)

@@ -45,13 +45,13 @@ static int get_bytes(sqlite3_value *v, struct ks_bytes *out, struct ks_arena *a)
 	return 0;
 }
 
-/* Columns @from to @to of @t, which are the statement's from @at on. */
+/* The columns of @t from @from on, which are the statement's from @at on. */
 static int get_columns(struct ks_sqlite_conn *c, sqlite3_stmt *st, int at, enum ks_table t,
-		       unsigned int from, unsigned int to, void *rec, struct ks_arena *a)
+		       unsigned int from, void *rec, struct ks_arena *a)
 {
 	const struct ks_table_desc *d = &ks_tables[t];
 
-	for (unsigned int i = from; i < to; i++, at++) {
+	for (unsigned int i = from; i < d->ncol; i++, at++) {
 		const struct ks_col *col = &d->cols[i];
 		sqlite3_value *v = sqlite3_column_value(st, at);
 		int type = sqlite3_value_type(v);
@@ -84,7 +84,7 @@ static int get_followed(struct ks_sqlite_conn *c, sqlite3_stmt *st, int at, enum
 	memset(rec, 0, ks_tables[t].size);
 	if (sqlite3_column_type(st, at) == SQLITE_NULL)
 		return 0;
-	return get_columns(c, st, at, t, 0, ks_tables[t].ncol, rec, a);
+	return get_columns(c, st, at, t, 0, rec, a);
 }
 
 /* ---- point reads ---- */
@@ -105,7 +105,7 @@ static int read_one(struct ks_sqlite_conn *c, struct ks_read *r, struct ks_arena
 		rc = sqlite3_step(st);
 	if (rc == SQLITE_ROW) {
 		r->found = true;
-		ret = get_columns(c, st, 0, r->table, d->nkey, d->ncol, r->rec, a);
+		ret = get_columns(c, st, 0, r->table, d->nkey, r->rec, a);
 		if (ret == 0 && follow)
 			ret = get_followed(c, st, d->ncol - d->nkey, KS_T_INODE, r->inode, a);
 	} else if (rc != SQLITE_DONE) {
@@ -126,7 +126,7 @@ static int scan_row(struct ks_sqlite_conn *c, sqlite3_stmt *st, const struct ks_
 	struct ks_rec_inode inode;
 	const struct ks_rec_inode *to = NULL;
 	union ks_record rec;
-	int r = get_columns(c, st, 0, s->table, 0, d->ncol, &rec, a);
+	int r = get_columns(c, st, 0, s->table, 0, &rec, a);
 
 	if (r == 0 && (s->flags & KS_READ_FOLLOW)) {
 		if (s->table == KS_T_DENTRY) {

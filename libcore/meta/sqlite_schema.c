@@ -32,21 +32,21 @@ static const char *const views[] = {
 		">>12") " AS type,"
 			" printf('%04o',i.mode&4095) AS mode, i.nlink AS nlink, i.uid AS uid, "
 			"i.gid AS gid,"
-			" i.size AS size, i.used AS used, " UTC("i.atime_ns") " AS atime, " UTC("i."
-												"mt"
-												"im"
-												"e_"
-												"n"
-												"s") " AS mtime, " UTC(
-				"i.ctime_ns") " AS ctime, " UTC("i.btime_ns") " AS btime,"
-									      " i.rdev AS rdev, "
-									      "i.flags AS flags, "
-									      "i.change AS change"
-									      " FROM inode i LEFT "
-									      "JOIN dentry d ON "
-									      "d.ino=i.ino AND "
-									      "+d.parent=i.parent "
-									      "AND i.ino<>1",
+			" i.size AS size, i.used AS used, " UTC("i.atime_ns") " AS atime, " UTC(
+				"i."
+				"mt"
+				"im"
+				"e_"
+				"n"
+				"s") " AS mtime, " UTC("i.ctime_ns") " AS ctime, " UTC("i.btime_ns") " AS btime,"
+												     " i.rdev AS rdev, "
+												     "i.flags AS flags, "
+												     "i.change AS change"
+												     " FROM inode i LEFT "
+												     "JOIN dentry d ON "
+												     "d.ino=i.ino AND "
+												     "+d.parent=i.parent "
+												     "AND i.ino<>1",
 
 	"CREATE VIEW dentries AS SELECT parent, CAST(name AS TEXT) AS name, ino, " KIND(
 		"type", "") " AS type, hash FROM dentry",
@@ -98,8 +98,8 @@ static const char *const views[] = {
 								   " generation, epoch FROM "
 								   "session",
 
-	"CREATE VIEW settings AS SELECT name, CASE WHEN instr(value,x'00')=0 THEN CAST(value AS "
-	"TEXT) ELSE hex(value) END AS value FROM setting",
+	("CREATE VIEW settings AS SELECT name, CASE WHEN instr(value,x'00')=0"
+	 " THEN CAST(value AS TEXT) ELSE hex(value) END AS value FROM setting"),
 };
 
 static int make_table(struct ks_sqlite_conn *c, enum ks_table t)
@@ -111,7 +111,7 @@ static int make_table(struct ks_sqlite_conn *c, enum ks_table t)
 	const struct ks_table_desc *d = &ks_tables[t];
 	KS_AUTO(ks_buf_clear) struct ks_buf sql = { 0 };
 	bool rowid = d->nkey == 1 && !ks_col_is_bytes(&d->cols[0]);
-	const char *text;
+	const char *text = NULL;
 	int r = ks_buf_printf(&sql, "CREATE TABLE %s (", d->name);
 
 	for (unsigned int i = 0; i < d->ncol && r == 0; i++)
@@ -170,10 +170,11 @@ int ks_sqlite_schema_make(struct ks_sqlite_conn *c)
 		return ks_fail_hint(-EBADMSG, "choose another name",
 				    "%s: is the database of another program", c->sq->path);
 	/* The kind of log is chosen before the transaction: two makers meet at the BEGIN. */
-	if (r == 0)
+	if (r == 0) {
 		r = ks_sqlite_exec(c,
 				   "PRAGMA page_size=4096;PRAGMA journal_mode=WAL;BEGIN IMMEDIATE",
 				   "begin");
+	}
 	if (r < 0)
 		return r;
 	r = make_all(c);
@@ -217,10 +218,11 @@ int ks_sqlite_schema_check(struct ks_sqlite_conn *c)
 	if (id != KS_SQLITE_APPLICATION_ID)
 		return ks_fail_hint(-EBADMSG, "give the file that kiseki-format has made",
 				    "%s: is not a Kiseki database", c->sq->path);
-	if (version > KS_SQLITE_VERSION)
+	if (version > KS_SQLITE_VERSION) {
 		return ks_fail_hint(-EPROTO, "install a newer Kiseki",
 				    "%s: has database version %lld, this program knows up to %d",
 				    c->sq->path, (long long)version, KS_SQLITE_VERSION);
+	}
 	if (version < 1)
 		return ks_fail_hint(-EBADMSG, "restore a dump", "%s: has no database version",
 				    c->sq->path);

@@ -188,10 +188,12 @@ static int sync_log(struct ks_sqlite *sq)
 	if (sq->wal_fd < 0 || sq->wal_ino != st.st_ino) {
 		ks_closep(&sq->wal_fd);
 		sq->wal_fd = open(sq->wal_path, O_RDONLY | O_CLOEXEC);
-		if (sq->wal_fd < 0)
-			return errno == ENOENT
-				       ? 0
-				       : ks_fail(-errno, "%s: cannot open it", sq->wal_path);
+		if (sq->wal_fd < 0) {
+			int err = -errno;
+
+			return err == -ENOENT ? 0
+					      : ks_fail(err, "%s: cannot open it", sq->wal_path);
+		}
 		sq->wal_ino = st.st_ino;
 	}
 	if (fdatasync(sq->wal_fd) < 0) {

@@ -300,6 +300,45 @@ KS_TEST(the_log_stays_short_under_steady_writing)
 	ks_check(stat(wal, &st) < 0); /* the last one cleans up */
 }
 
+static int writer(int n)
+{
+	struct ks_engine *e = open_db(false, 0);
+	uint64_t next = 0;
+	int r = 0;
+
+	for (int i = 0; i < n && r == 0; i++)
+		r = ks_engine_run(e, write_much, &next);
+	ks_engine_close(e);
+	return r != 0;
+}
+
+/* Readers share a snapshot while there are many of them; the other process must still get its log copied. */
+KS_TEST(a_storm_of_reads_does_not_hold_anothers_log)
+{
+	struct ks_engine *e;
+	struct stat st;
+	char wal[320];
+	off_t most = 0;
+	int status = 0;
+	pid_t pid;
+
+	make_db();
+	pid = start(writer, 8000);
+	e = open_db(false, 0);
+	snprintf(wal, sizeof(wal), "%s-wal", path);
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		for (int i = 0; i < 500; i++)
+			ks_check(pair(e) >= 0);
+		if (stat(wal, &st) == 0 && st.st_size > most)
+			most = st.st_size;
+	}
+	ks_check_eq(status, 0);
+	printf("# about 640 MiB written, the log was at most %lld MiB long\n",
+	       (long long)(most >> 20));
+	ks_check(most < (off_t)400 << 20);
+	ks_engine_close(e);
+}
+
 /* ---- a full disk, a read-only disk: in a mount namespace of a child ---- */
 
 static int private_tmpfs(const char *dir, const char *opts)

@@ -1,0 +1,76 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# kiseki-status.
+
+load helper
+setup() { cli_setup; }
+teardown() { mounted_teardown; }
+
+@test "says what the volume is and has" {
+	format --name=photos
+	head -c 5242880 /dev/urandom >f
+	kiseki-cp -q f "$U:/f"
+	out_err kiseki-status "$V"
+	[ "$status" -eq 0 ] && [ -z "$err" ]
+	says 'photos  ' && says healthy && says 'format 1, created 20'
+	says "$U" && says "file://$T/vol/meta.blocks" && says reachable
+	says 'live      5 MiB in 2 files' && says 'sessions  0' && says 'quota none'
+	kiseki-status -b "$V" | grep -q 'live      5242880 in'
+	kiseki-status -v "$V" | grep -q 'found by  a database file'
+	! kiseki-status -q "$V" | grep -q .
+}
+
+@test "changes nothing" {
+	format
+	kiseki-status "$V" >/dev/null
+	before=$(sha256sum "$V")
+	kiseki-status --check "$V" >/dev/null
+	[ "$before" = "$(sha256sum "$V")" ]
+}
+
+@test "JSON has numbers" {
+	requires jq
+	format --capacity=1G
+	kiseki-status --json "$V" | jq -e '.type == "summary" and .healthy and .data.reachable and .live.inodes == 1 and
+		.quota.bytes == 1073741824 and (.metadata.bytes | type) == "number" and .sessions == [] and .block_size == 4194304'
+}
+
+@test "--check is 4 when the data is gone, another volume's, or a quota is nearly full" {
+	requires jq
+	format --inodes=20
+	kiseki-status --check -q "$V"
+	mv "$T/vol/meta.blocks" "$T/away"
+	out_err kiseki-status --check "$V"
+	[ "$status" -eq 4 ] && says DEGRADED && says 'NOT USABLE' && says meta.blocks
+	out_err kiseki-status "$V"
+	[ "$status" -eq 0 ] && says DEGRADED
+	out_err kiseki-status --check --json "$V"
+	[ "$status" -eq 4 ] && json_ok .out && [ "$(jq -r .data.reachable .out)" = false ] && [ "$(jq -r .error.code .out)" = FINDINGS ]
+	[ ! -e "$T/vol/meta.blocks" ]
+	mv "$T/away" "$T/vol/meta.blocks"
+	kiseki-status --check -q "$V"
+	sed -i s/uuid/wuid/ "$T/vol/meta.blocks/kiseki.volume"
+	fails 4 kiseki-status --check -q "$V"
+	sed -i s/wuid/uuid/ "$T/vol/meta.blocks/kiseki.volume"
+	mkdir d
+	touch d/{1..19}
+	kiseki-cp -q -r d/* "$U:/"
+	out_err kiseki-status --check "$V"
+	[ "$status" -eq 4 ] && says '95 %' && says '(100 %)'
+}
+
+@test "a mount is a session, and by its mount point the volume is found" {
+	requires fuse jq
+	format --name=photos
+	mount_it
+	out_err kiseki-status "$V"
+	says 'sessions  1' && says "$M" && says "pid $(daemon)" && says heartbeat
+	kiseki-status -v "$M" | grep -q 'found by  a mount point'
+	kiseki-status --json "$M" | jq -e --arg m "$M" '.sessions | length == 1 and .[0].mountpoint == $m and .[0].dead == false and .[0].kind == "mount"'
+	[ "$(kiseki-ls "$M")" = '' ]
+	echo x >"$M/f"
+	[ "$(kiseki-ls "$M")" = f ]
+	kill_daemon
+	out_err kiseki-status --check "$V"
+	[ "$status" -eq 4 ] && says 'dead'
+}
