@@ -88,6 +88,9 @@ void ks_file_close(struct ks_file *f);
 /* The record was read anew: if @change is not what this file knew, and it has nothing dirty, maps and size are replaced. */
 void ks_file_refresh(struct ks_file *f, uint64_t size, uint64_t change);
 
+/* Forgets the cached maps of committed slices: what they name may be deleted from now on. A read that is on its way asks again when it meets that. */
+void ks_file_forget_maps(struct ks_file *f);
+
 struct ks_file_state {
 	uint64_t size;    /* what a reader would see */
 	int64_t mtime_ns; /* of the last write not yet committed; 0: none */

@@ -163,6 +163,12 @@ void ks_file_refresh(struct ks_file *f, uint64_t size, uint64_t change)
 	f->map_change = change;
 }
 
+void ks_file_forget_maps(struct ks_file *f)
+{
+	KS_LOCKED(&f->mu);
+	ks_fmap_drop_all(f);
+}
+
 void ks_file_state(struct ks_file *f, struct ks_file_state *out)
 {
 	KS_LOCKED(&f->mu);

@@ -151,8 +151,8 @@ static int read_snapshot(const struct job *j, const struct overlay *o, uint32_t 
 	return r;
 }
 
-/* Bytes [at, at + n) of a chunk. */
-static int read_chunk(struct ks_file *f, uint64_t chunk, uint32_t at, uint32_t n, uint8_t *dst,
+/* Bytes [at, at + n) of a chunk, as one snapshot of it says. */
+static int read_once(struct ks_file *f, uint64_t chunk, uint32_t at, uint32_t n, uint8_t *dst,
 		      bool seq)
 {
 	struct job j = { .d = f->d, .from = at, .dst = dst, .seq = seq };
@@ -172,6 +172,21 @@ static int read_chunk(struct ks_file *f, uint64_t chunk, uint32_t at, uint32_t n
 	}
 	ks_cmap_put(map);
 	return r;
+}
+
+/*
+ * What a map named when it was read may have been replaced by another process and deleted since. Then a newer map names what there is now; if it
+ * names the same, the data is damaged.
+ */
+static int read_chunk(struct ks_file *f, uint64_t chunk, uint32_t at, uint32_t n, uint8_t *dst,
+		      bool seq)
+{
+	int r = read_once(f, chunk, at, n, dst, seq);
+
+	if (r != -EIO)
+		return r;
+	ks_file_forget_maps(f);
+	return read_once(f, chunk, at, n, dst, seq);
 }
 
 ssize_t ks_file_read(struct ks_file *f, struct ks_stream *st, uint64_t off, void *p, size_t n)

@@ -30,8 +30,9 @@ struct ks_txn;
  * transaction's (or the caller's) arena.
  */
 enum {
-	KS_READ_WEAK = 1 << 0,	 /* the commit does not depend on the value, only on whether it exists */
-	KS_READ_FOLLOW = 1 << 1, /* a dentry: also read its inode into @inode */
+	KS_READ_WEAK =
+		1 << 0, /* the commit does not depend on the value, only on whether it exists */
+	KS_READ_FOLLOW = 1 << 1,   /* a dentry: also read its inode into @inode */
 	KS_READ_SNAPSHOT = 1 << 2, /* the commit does not depend on it at all (hints, counters) */
 };
 
@@ -39,20 +40,24 @@ struct ks_read {
 	enum ks_table table;
 	unsigned int flags;
 	void *rec;
-	struct ks_rec_inode *inode; /* FOLLOW; ino 0: the inode is missing though the dentry is there (damage) */
+	struct ks_rec_inode *
+		inode; /* FOLLOW; ino 0: the inode is missing though the dentry is there (damage) */
 	bool found;
 };
 
 /* A range read: every record whose first @nprefix key columns equal those of @from, in key order. */
 struct ks_scan {
 	enum ks_table table;
-	unsigned int flags; /* WEAK and SNAPSHOT as above; FOLLOW: a dentry's inode goes to fn, an extent's slice to @slice */
-	struct ks_rec_slice *slice; /* FOLLOW of extents: filled before each call of fn; id 0: a hole, or missing */
+	unsigned int
+		flags; /* WEAK and SNAPSHOT as above; FOLLOW: a dentry's inode goes to fn, an extent's slice to @slice */
+	struct ks_rec_slice *
+		slice; /* FOLLOW of extents: filled before each call of fn; id 0: a hole, or missing */
 	const void *from;
 	unsigned int nprefix; /* < nkey */
-	unsigned int nafter;  /* further key columns of @from: start after these (0: at the start of the prefix) */
-	bool reverse;	      /* from the end; nafter then means before */
-	uint64_t limit;	      /* 0: all */
+	unsigned int
+		nafter; /* further key columns of @from: start after these (0: at the start of the prefix) */
+	bool reverse;   /* from the end; nafter then means before */
+	uint64_t limit; /* 0: all */
 	/* @rec and @inode live until fn returns; bytes live in the arena. Return 0 to go on, 1 to stop, <0 to fail. */
 	int (*fn)(void *arg, const void *rec, const struct ks_rec_inode *inode);
 	void *arg;
@@ -60,7 +65,8 @@ struct ks_scan {
 
 /* ---- outside a transaction: one consistent snapshot per call, one round trip ---- */
 
-int ks_engine_read(struct ks_engine *e, struct ks_read *r, size_t n, struct ks_arena *a) KS_MUST_CHECK;
+int ks_engine_read(struct ks_engine *e, struct ks_read *r, size_t n,
+		   struct ks_arena *a) KS_MUST_CHECK;
 int ks_engine_scan(struct ks_engine *e, const struct ks_scan *s, struct ks_arena *a) KS_MUST_CHECK;
 /* Both in one snapshot and one trip: the point reads are done before the first scan calls its fn. */
 int ks_engine_fetch(struct ks_engine *e, struct ks_read *r, size_t n, const struct ks_scan *s,
@@ -77,7 +83,8 @@ int ks_txn_fetch(struct ks_txn *t, struct ks_read *r, size_t n, const struct ks_
  * returns 1. One trip. The commit does not depend on what is seen: the caller reads a record strictly that whoever moves directories changes.
  */
 int ks_txn_ancestors(struct ks_txn *t, const uint64_t *from, size_t n,
-		     int (*fn)(void *arg, const struct ks_rec_inode *inode), void *arg) KS_MUST_CHECK;
+		     int (*fn)(void *arg, const struct ks_rec_inode *inode),
+		     void *arg) KS_MUST_CHECK;
 struct ks_arena *ks_txn_arena(struct ks_txn *t); /* dies with the run of the body */
 
 /*
@@ -86,9 +93,10 @@ struct ks_arena *ks_txn_arena(struct ks_txn *t); /* dies with the run of the bod
  * need_empty) are judged when their turn comes in that order; one that does not hold means that the body has decided
  * without looking: it runs again, and when that does not help within the engine's bound, the operation fails with -EIO, raised.
  */
-void ks_txn_insert(struct ks_txn *t, enum ks_table tb, const void *rec); /* must not exist at commit */
-void ks_txn_put(struct ks_txn *t, enum ks_table tb, const void *rec);	 /* insert or replace */
-void ks_txn_del(struct ks_txn *t, enum ks_table tb, const void *key);	 /* may be absent */
+void ks_txn_insert(struct ks_txn *t, enum ks_table tb,
+		   const void *rec);                                  /* must not exist at commit */
+void ks_txn_put(struct ks_txn *t, enum ks_table tb, const void *rec); /* insert or replace */
+void ks_txn_del(struct ks_txn *t, enum ks_table tb, const void *key); /* may be absent */
 void ks_txn_del_prefix(struct ks_txn *t, enum ks_table tb, const void *key, unsigned int nprefix);
 /*
  * Commutative: no read of the record is needed and two of them never conflict. The record must exist at commit, or the body runs again
@@ -125,17 +133,18 @@ int ks_engine_sync(struct ks_engine *e) KS_MUST_CHECK;
 /* ---- life ---- */
 
 struct ks_engine_opts {
-	bool create;	     /* make the schema; -EEXIST when a volume is there */
+	bool create; /* make the schema; -EEXIST when a volume is there */
 	bool readonly;
 	int64_t busy_timeout_ns; /* how long another process's lock is waited for; 0: 60 s */
-	uint64_t mmap_bytes;	 /* SQLite: how much of the database may be mapped; 0: default */
+	uint64_t mmap_bytes;     /* SQLite: how much of the database may be mapped; 0: default */
 };
 
 /**
  * ks_engine_open() - @url is "sqlite:///abs/path" or "mem://name" (one memory volume per name and process)
  * Return: 0; -ENOENT no such database; -EEXIST with @create; -EBADMSG not a Kiseki database or corrupted; -errno, raised.
  */
-int ks_engine_open(struct ks_engine **out, const char *url, const struct ks_engine_opts *opts) KS_MUST_CHECK;
+int ks_engine_open(struct ks_engine **out, const char *url,
+		   const struct ks_engine_opts *opts) KS_MUST_CHECK;
 void ks_engine_close(struct ks_engine *e); /* NULL is fine */
 
 /* A number that changes when another process has committed; 0: the engine cannot say. One trip, or none. */
@@ -143,9 +152,9 @@ uint64_t ks_engine_foreign_version(struct ks_engine *e);
 
 struct ks_engine_stats {
 	uint64_t reads, scans, commits; /* round trips */
-	uint64_t bodies, retries;	/* bodies run; those that ran again after a lost race */
-	uint64_t batches;		/* transactions of the database (bodies / batches = combining) */
-	uint64_t size_bytes;		/* what the database occupies */
+	uint64_t bodies, retries;       /* bodies run; those that ran again after a lost race */
+	uint64_t batches;    /* transactions of the database (bodies / batches = combining) */
+	uint64_t size_bytes; /* what the database occupies */
 };
 void ks_engine_stats(struct ks_engine *e, struct ks_engine_stats *out);
 void ks_engines(void (*fn)(void *arg, const char *scheme, const char *help), void *arg);

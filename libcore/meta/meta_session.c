@@ -400,6 +400,14 @@ static int claims_body(struct ks_txn *t, void *arg)
 	return r;
 }
 
+/* Has another process committed since the last pass, as far as one can know? */
+static bool foreign_moved(struct ks_meta *m)
+{
+	uint64_t foreign = ks_engine_foreign_version(m->e);
+
+	return !foreign || foreign != atomic_load(&m->seen_foreign);
+}
+
 static int claim_open(struct ks_meta *m)
 {
 	struct opens o = { .m = m };
@@ -463,7 +471,8 @@ static int pass(struct ks_meta *m, uint64_t id, uint64_t epoch)
 	struct pass_arg p = { .others.s.id = id, .epoch = epoch, .now = ks_clock_real_ns() };
 	int r;
 
-	if (m->o.hooks.forget_maps)
+	/* What this process freed itself its own maps do not name any more. */
+	if (m->o.hooks.forget_maps && foreign_moved(m))
 		m->o.hooks.forget_maps(m->o.hooks.arg);
 	r = claim_open(m);
 	if (r == 0)

@@ -18,14 +18,14 @@ enum ks_table {
 	KS_T_DENTRY,
 	KS_T_SYMLINK,
 	KS_T_XATTR,
-	KS_T_EXTENT,  /* the slices of a chunk, in commit order */
+	KS_T_EXTENT, /* the slices of a chunk, in commit order */
 	KS_T_SLICE,
 	KS_T_BLOCK,   /* the blocks of a slice that has objects of its own */
 	KS_T_PACK,    /* objects that carry many small slices */
 	KS_T_DELETED, /* inodes without a name, whose data waits to be freed */
 	KS_T_FREED,   /* slices nobody refers to, whose objects wait to be deleted */
 	KS_T_SESSION,
-	KS_T_CLAIM,   /* session x inode: open although it has no name */
+	KS_T_CLAIM, /* session x inode: open although it has no name */
 	KS_T_COUNT
 };
 
@@ -34,7 +34,7 @@ enum ks_col_type {
 	KS_COL_I64,
 	KS_COL_U32,
 	KS_COL_BYTES, /* struct ks_bytes */
-	KS_COL_TEXT,  /* struct ks_bytes, UTF-8 by construction (host names, settings), never file names */
+	KS_COL_TEXT, /* struct ks_bytes, UTF-8 by construction (host names, settings), never file names */
 };
 
 struct ks_col {
@@ -48,7 +48,7 @@ struct ks_col {
 struct ks_table_desc {
 	const char *name;
 	uint8_t nkey, ncol; /* key columns are the first nkey */
-	uint16_t size;	    /* of the C struct */
+	uint16_t size;      /* of the C struct */
 	struct ks_col cols[KS_COLS_MAX];
 };
 
@@ -67,14 +67,14 @@ struct ks_rec_counter {
 struct ks_rec_inode {
 	uint64_t ino;
 	uint64_t parent; /* of a directory, or of a file with one name; 0: several, or none */
-	uint32_t mode;	 /* type and permissions, as st_mode */
+	uint32_t mode;   /* type and permissions, as st_mode */
 	uint32_t nlink;
 	uint32_t uid;
 	uint32_t gid;
-	uint32_t rdev;	   /* new_encode_dev form */
-	uint32_t flags;	   /* KS_INODE_* */
-	uint64_t size;	   /* bytes; of a directory: 4096; of a symlink: its target's length */
-	uint64_t used;	   /* bytes of file data its extents cover, overlaps counted once, holes not */
+	uint32_t rdev;  /* new_encode_dev form */
+	uint32_t flags; /* KS_INODE_* */
+	uint64_t size;  /* bytes; of a directory: 4096; of a symlink: its target's length */
+	uint64_t used;  /* bytes of file data its extents cover, overlaps counted once, holes not */
 	int64_t atime_ns;
 	int64_t mtime_ns;
 	int64_t ctime_ns;
@@ -115,8 +115,8 @@ struct ks_rec_extent {
 	uint64_t ino;
 	uint64_t chunk; /* index: file offset / 64 MiB */
 	uint64_t seq;
-	uint32_t pos;  /* first byte within the chunk */
-	uint32_t len;  /* pos + len <= 64 MiB */
+	uint32_t pos; /* first byte within the chunk */
+	uint32_t len; /* pos + len <= 64 MiB */
 	uint64_t slice;
 	uint32_t off; /* first byte within the slice */
 };
@@ -126,8 +126,8 @@ struct ks_rec_slice {
 	uint32_t len;
 	uint32_t status;  /* KS_SLICE_* */
 	uint64_t session; /* that wrote it */
-	uint64_t refs;	  /* extents that point here */
-	uint64_t pack;	  /* 0: the slice has blocks of its own */
+	uint64_t refs;    /* extents that point here */
+	uint64_t pack;    /* 0: the slice has blocks of its own */
 	uint64_t pack_off;
 	uint32_t block_size; /* of its own blocks */
 	int64_t ctime_ns;
@@ -168,7 +168,7 @@ struct ks_rec_freed {
 struct ks_rec_session {
 	uint64_t id;
 	uint64_t generation;
-	uint64_t epoch;	       /* the last epoch this session has passed */
+	uint64_t epoch; /* the last epoch this session has passed */
 	int64_t start_ns;
 	int64_t heartbeat_ns;
 	uint32_t pid;

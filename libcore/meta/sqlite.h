@@ -10,6 +10,7 @@
  *	sqlite_run.c	 the writer: flat combining
  *	sqlite_wal.c	 checkpoints and sync
  *	sqlite_keep.c	 saves readers a system call
+ *	sqlite_vfs.c	 writes a commit's frames with one system call
  *
  * Locks, in order: the writer (run.holder), ckpt_mu, keep_mu, then leaves: sync_mu, foreign_mu, ckpt_start_mu. A connection is used by one thread at a time: the
  * writer's by who holds it, a reader's by who took it, ckpt by who holds ckpt_mu, foreign by who holds foreign_mu.
@@ -145,6 +146,8 @@ static inline struct ks_sqlite *ks_to_sqlite(struct ks_engine *e)
 /* ---- sqlite_conn.c ---- */
 
 enum ks_sqlite_role { KS_SQLITE_WRITER, KS_SQLITE_READER, KS_SQLITE_MAKER };
+/* What connections are opened with; NULL: SQLite's own. They must not spill pages before a commit. */
+const char *ks_sqlite_vfs_name(void);
 int ks_sqlite_conn_open(struct ks_sqlite_conn **out, struct ks_sqlite *sq,
 			enum ks_sqlite_role role) KS_MUST_CHECK;
 void ks_sqlite_conn_close(struct ks_sqlite_conn *c); /* NULL is fine */

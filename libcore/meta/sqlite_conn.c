@@ -356,7 +356,7 @@ static void configure_once(void)
 /* What holds for every connection; nothing here writes. */
 static int conn_settings(struct ks_sqlite_conn *c, enum ks_sqlite_role role)
 {
-	char sql[160];
+	char sql[200];
 
 	sqlite3_extended_result_codes(c->db, 1);
 	sqlite3_busy_handler(c->db, on_busy, c);
@@ -369,7 +369,7 @@ static int conn_settings(struct ks_sqlite_conn *c, enum ks_sqlite_role role)
 		 "PRAGMA mmap_size=%llu;PRAGMA synchronous=NORMAL;PRAGMA temp_store=MEMORY;"
 		 "PRAGMA journal_size_limit=67108864;%s",
 		 (unsigned long long)c->sq->mmap_bytes,
-		 role == KS_SQLITE_READER ? "PRAGMA query_only=1" : "PRAGMA cache_size=-16384");
+		 role == KS_SQLITE_READER ? "PRAGMA query_only=1" : "PRAGMA cache_size=-16384;PRAGMA cache_spill=0");
 	return ks_sqlite_exec(c, sql, "open");
 }
 
@@ -392,7 +392,7 @@ int ks_sqlite_conn_open(struct ks_sqlite_conn **out, struct ks_sqlite *sq, enum 
 		flags |= SQLITE_OPEN_CREATE;
 	if (sq->uri)
 		flags |= SQLITE_OPEN_URI;
-	rc = sqlite3_open_v2(sq->uri ? sq->uri : sq->path, &c->db, flags, NULL);
+	rc = sqlite3_open_v2(sq->uri ? sq->uri : sq->path, &c->db, flags, ks_sqlite_vfs_name());
 	if (rc != SQLITE_OK) {
 		/* Expected, hence bare. */
 		if ((rc & 0xff) == SQLITE_CANTOPEN && access(sq->path, F_OK) < 0 && errno == ENOENT)

@@ -79,7 +79,8 @@ static int lookup_dots(struct ks_vfs *v, ks_ino_t ino, bool up, struct ks_attr *
 	return ino == v->root || ino == KS_ROOT_INO ? 0 : ks_vfs_record(v, out->parent, out);
 }
 
-int ks_vfs_lookup(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, struct ks_attr *out)
+int ks_vfs_lookup(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
+		  struct ks_attr *out)
 {
 	int r;
 
@@ -121,7 +122,8 @@ static int resize_now(void *arg, uint64_t *size, uint64_t *change)
 	return 0;
 }
 
-int ks_vfs_resize(struct ks_vfs *v, ks_ino_t ino, uint32_t set, const struct ks_attr *in, struct ks_attr *out)
+int ks_vfs_resize(struct ks_vfs *v, ks_ino_t ino, uint32_t set, const struct ks_attr *in,
+		  struct ks_attr *out)
 {
 	struct resize z = { v, ino, set, in, out };
 	/* Nothing is known of the file yet, and nothing needs to be: the change below says. */
@@ -172,7 +174,8 @@ static int drop_caps(struct ks_vfs *v, const struct ks_attr *a)
 	return r == -ENODATA ? 0 : r;
 }
 
-int ks_vfs_setattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, uint32_t set, const struct ks_attr *in, struct ks_attr *out)
+int ks_vfs_setattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, uint32_t set,
+		   const struct ks_attr *in, struct ks_attr *out)
 {
 	int r = 0;
 
@@ -182,7 +185,8 @@ int ks_vfs_setattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, uint3
 	if ((set & (KS_SET_UID | KS_SET_GID)) || ((set & KS_SET_SIZE) && c->cred.uid != 0))
 		set |= KS_SET_KILL_PRIV;
 	/* Both may have to flush first. */
-	if ((c->flags & KS_VFS_NOBLOCK) && (set & (KS_SET_SIZE | KS_SET_MTIME | KS_SET_MTIME_NOW | KS_SET_CTIME)) &&
+	if ((c->flags & KS_VFS_NOBLOCK) &&
+	    (set & (KS_SET_SIZE | KS_SET_MTIME | KS_SET_MTIME_NOW | KS_SET_CTIME)) &&
 	    __atomic_load_n(&v->nwriters, __ATOMIC_RELAXED) > 0)
 		return -EWOULDBLOCK;
 	if (set & KS_SET_SIZE) {
@@ -232,7 +236,8 @@ static void xattr_changed(struct ks_vfs *v, ks_ino_t ino, const char *name)
 		ks_vnode_set_priv(v, ino);
 }
 
-int ks_vfs_setxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, const char *name, const void *value, size_t n, int flags)
+int ks_vfs_setxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, const char *name,
+		    const void *value, size_t n, int flags)
 {
 	int r = check_xattr(name);
 
@@ -249,7 +254,8 @@ int ks_vfs_setxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, cons
 	return stale(r);
 }
 
-int ks_vfs_getxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, const char *name, struct ks_buf *out)
+int ks_vfs_getxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, const char *name,
+		    struct ks_buf *out)
 {
 	int r = check_xattr(name);
 

@@ -20,7 +20,7 @@ struct walk {
 	void *arg;
 	bool plus;
 	bool full;
-	uint64_t last;	/* cookie of the entry before, 0: none */
+	uint64_t last; /* cookie of the entry before, 0: none */
 	uint32_t taken;
 };
 
@@ -61,7 +61,8 @@ static int dots(struct walk *w, const struct ks_ctx *c, uint64_t off)
 	if (!S_ISDIR(a.mode))
 		return -ENOTDIR;
 	if (off < COOKIE_DOT)
-		w->full = w->fn(w->arg, ".", 1, COOKIE_DOT, ino, DT_DIR, w->plus ? &a : NULL, false) != 0;
+		w->full = w->fn(w->arg, ".", 1, COOKIE_DOT, ino, DT_DIR, w->plus ? &a : NULL,
+				false) != 0;
 	if (w->full)
 		return 0;
 	if (ino != v->root && a.parent) {
@@ -69,11 +70,13 @@ static int dots(struct walk *w, const struct ks_ctx *c, uint64_t off)
 		if (w->plus && ks_vfs_record(v, ino, &a) < 0)
 			return 0;
 	}
-	w->full = w->fn(w->arg, "..", 2, COOKIE_DOTDOT, ino, DT_DIR, w->plus ? &a : NULL, false) != 0;
+	w->full =
+		w->fn(w->arg, "..", 2, COOKIE_DOTDOT, ino, DT_DIR, w->plus ? &a : NULL, false) != 0;
 	return 0;
 }
 
-int ks_vfs_readdir(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, bool plus, ks_dir_fn *fn, void *arg)
+int ks_vfs_readdir(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, bool plus, ks_dir_fn *fn,
+		   void *arg)
 {
 	struct walk w = { .fh = ks_fh_check(fh), .fn = fn, .arg = arg, .plus = plus };
 	uint64_t limit = plus ? FIRST_PLUS : FIRST_PLAIN;

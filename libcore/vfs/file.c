@@ -60,7 +60,8 @@ static int may_open(struct ks_vfs *v, const struct ks_attr *a, int flags)
 }
 
 /* Makes the handle of an inode that @vn registered as open. On failure the registration stays the caller's. */
-static int make_handle(struct ks_vfs *v, struct ks_vnode *vn, const struct ks_attr *a, int flags, struct ks_fh **out, struct ks_open_how *how)
+static int make_handle(struct ks_vfs *v, struct ks_vnode *vn, const struct ks_attr *a, int flags,
+		       struct ks_fh **out, struct ks_open_how *how)
 {
 	struct ks_fh *fh = new_fh(v, a, flags);
 	bool current = false;
@@ -90,14 +91,16 @@ static int truncate_at_open(struct ks_vfs *v, const struct ks_ctx *c, struct ks_
 	return ks_vfs_resize(v, fh->ino, c->cred.uid ? set | KS_SET_KILL_PRIV : set, &in, &out);
 }
 
-int ks_vfs_open(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, int flags, struct ks_fh **out, struct ks_open_how *how)
+int ks_vfs_open(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, int flags,
+		struct ks_fh **out, struct ks_open_how *how)
 {
 	struct ks_vnode *vn;
 	struct ks_fh *fh = NULL;
 	struct ks_attr a;
 	int r;
 
-	if ((c->flags & KS_VFS_NOBLOCK) && (flags & O_TRUNC) && __atomic_load_n(&v->nwriters, __ATOMIC_RELAXED) > 0)
+	if ((c->flags & KS_VFS_NOBLOCK) && (flags & O_TRUNC) &&
+	    __atomic_load_n(&v->nwriters, __ATOMIC_RELAXED) > 0)
 		return -EWOULDBLOCK;
 	r = ks_vnode_get_open(v, ino, &vn);
 	if (r < 0)
@@ -127,7 +130,8 @@ int ks_vfs_open(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, int flag
 }
 
 /* A handle of an inode that was just made. */
-static int open_new(struct ks_vfs *v, const struct ks_attr *a, int flags, struct ks_fh **out, struct ks_open_how *how)
+static int open_new(struct ks_vfs *v, const struct ks_attr *a, int flags, struct ks_fh **out,
+		    struct ks_open_how *how)
 {
 	struct ks_vnode *vn;
 	int r = ks_vnode_get_open(v, a->ino, &vn);
@@ -140,7 +144,9 @@ static int open_new(struct ks_vfs *v, const struct ks_attr *a, int flags, struct
 	return r;
 }
 
-int ks_vfs_create(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, uint32_t mode, int flags, struct ks_attr *attr, struct ks_fh **out, struct ks_open_how *how)
+int ks_vfs_create(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
+		  uint32_t mode, int flags, struct ks_attr *attr, struct ks_fh **out,
+		  struct ks_open_how *how)
 {
 	int r = ks_vfs_mknod(v, c, parent, name, S_IFREG | (mode & 07777), 0, attr);
 
@@ -159,7 +165,8 @@ int ks_vfs_create(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, con
 	return r;
 }
 
-int ks_vfs_tmpfile(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, uint32_t mode, int flags, struct ks_attr *attr, struct ks_fh **out)
+int ks_vfs_tmpfile(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, uint32_t mode,
+		   int flags, struct ks_attr *attr, struct ks_fh **out)
 {
 	struct ks_open_how how;
 	int r;
@@ -179,7 +186,8 @@ int ks_vfs_tmpfile(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, ui
 /* The kernel has acted upon the reply to the open of @fh: the pages it has now are of that version, or newer. */
 static void seen_now(struct ks_fh *fh)
 {
-	if (__atomic_load_n(&fh->seen_pending, __ATOMIC_RELAXED) && __atomic_exchange_n(&fh->seen_pending, false, __ATOMIC_RELAXED))
+	if (__atomic_load_n(&fh->seen_pending, __ATOMIC_RELAXED) &&
+	    __atomic_exchange_n(&fh->seen_pending, false, __ATOMIC_RELAXED))
 		ks_seen_set(fh->v, fh->ino, fh->attr.change);
 }
 
@@ -193,7 +201,8 @@ ssize_t ks_vfs_read(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, void
 	if (fh->dir)
 		return -EISDIR;
 	seen_now(fh);
-	if (!__atomic_load_n(&fh->touched, __ATOMIC_RELAXED) && !__atomic_exchange_n(&fh->touched, true, __ATOMIC_RELAXED) && !fh->v->readonly) {
+	if (!__atomic_load_n(&fh->touched, __ATOMIC_RELAXED) &&
+	    !__atomic_exchange_n(&fh->touched, true, __ATOMIC_RELAXED) && !fh->v->readonly) {
 		/* A read does not fail because its time could not be noted; the failure is logged. */
 		KS_IGNORE(ks_meta_touch_atime(fh->v->meta, &fh->attr));
 	}
@@ -239,7 +248,8 @@ static int clear_priv(struct ks_fh *fh, const struct ks_ctx *c)
 	return r;
 }
 
-ssize_t ks_vfs_write(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, const void *p, size_t n)
+ssize_t ks_vfs_write(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, const void *p,
+		     size_t n)
 {
 	int r;
 
@@ -310,7 +320,8 @@ void ks_vfs_release(struct ks_fh *fh)
 
 		/* flush() told the writer; who never called it, and a memory mapping, have only the log. */
 		if (r < 0)
-			ks_log(KS_LOG_ERROR, "inode %ju: data is lost at its last close: %s", (uintmax_t)fh->ino, ks_strerror(r));
+			ks_log(KS_LOG_ERROR, "inode %ju: data is lost at its last close: %s",
+			       (uintmax_t)fh->ino, ks_strerror(r));
 	}
 	ks_vnode_del_handle(v, vn, fh);
 	ks_vnode_put_open(v, vn);

@@ -24,28 +24,28 @@
 #include "vfs/vfs.h"
 
 #define KS_VNODE_SHARDS 64
-#define KS_SEEN_SLOTS 16384   /* inodes whose pages the kernel may hold, remembered for keep_cache */
+#define KS_SEEN_SLOTS 16384 /* inodes whose pages the kernel may hold, remembered for keep_cache */
 #define KS_UNSYNCED_WORDS 512 /* of a bitmap over hashed inode numbers */
 #define KS_FH_MAGIC 0x6b736668u
 
 struct ks_vnode {
-	struct ks_hnode node;	/* [shard] key: inode number */
+	struct ks_hnode node;   /* [shard] key: inode number */
 	struct ks_list handles; /* [shard] */
-	unsigned int opens;	/* [shard] handles, and operations that count as one */
-	unsigned int pins;	/* [shard] short uses; the table's own counts as one */
-	unsigned int writers;	/* [shard] handles open for writing */
-	bool releasing;		/* [shard] */
-	bool unlinked;		/* [shard] known to have no name */
-	bool reported;		/* [shard] the heartbeat was told of it and may have claimed it */
-	bool priv;		/* [shard] a write must look whether there is something to clear (setuid, capabilities) */
-	pthread_mutex_t mu;	/* while file is made or refreshed */
-	struct ks_file *file;	/* set once under [mu] and [shard] */
+	unsigned int opens;     /* [shard] handles, and operations that count as one */
+	unsigned int pins;      /* [shard] short uses; the table's own counts as one */
+	unsigned int writers;   /* [shard] handles open for writing */
+	bool releasing;         /* [shard] */
+	bool unlinked;          /* [shard] known to have no name */
+	bool reported;          /* [shard] the heartbeat was told of it and may have claimed it */
+	bool priv; /* [shard] a write must look whether there is something to clear (setuid, capabilities) */
+	pthread_mutex_t mu;   /* while file is made or refreshed */
+	struct ks_file *file; /* set once under [mu] and [shard] */
 };
 
 struct ks_shard {
 	pthread_mutex_t mu;
 	pthread_cond_t released; /* a vnode left the state releasing */
-	struct ks_hmap map;	 /* [mu] */
+	struct ks_hmap map;      /* [mu] */
 	char pad[64];
 };
 
@@ -72,10 +72,11 @@ struct ks_vfs {
 	struct ks_list dirs; /* [dirs_mu] open directories */
 
 	pthread_mutex_t unsynced_mu;
-	uint64_t unsynced[KS_UNSYNCED_WORDS]; /* [unsynced_mu] inodes committed since the last sync of the store began */
-	uint64_t syncing[KS_UNSYNCED_WORDS];  /* [unsynced_mu] those that running syncs care for */
-	unsigned int nsyncing;		      /* [unsynced_mu] running syncs */
-	bool any_unsynced;		      /* [unsynced_mu] unsynced has a bit; atomic, also read without the lock */
+	uint64_t unsynced
+		[KS_UNSYNCED_WORDS]; /* [unsynced_mu] inodes committed since the last sync of the store began */
+	uint64_t syncing[KS_UNSYNCED_WORDS]; /* [unsynced_mu] those that running syncs care for */
+	unsigned int nsyncing;               /* [unsynced_mu] running syncs */
+	bool any_unsynced; /* [unsynced_mu] unsynced has a bit; atomic, also read without the lock */
 
 	pthread_mutex_t maint_mu;
 	pthread_cond_t maint_wake;
@@ -89,7 +90,7 @@ struct ks_fh {
 	bool dir;
 	bool readable, writable;
 	bool seen_pending; /* atomic: the kernel dropped its pages when this was opened; see seen.c */
-	bool touched;	   /* atomic: atime was looked after */
+	bool touched;      /* atomic: atime was looked after */
 	int flags;
 	ks_ino_t ino;
 	struct ks_attr attr; /* the record when it was opened */
@@ -98,7 +99,7 @@ struct ks_fh {
 	struct ks_list link; /* [shard] in vn->handles, or [dirs_mu] in v->dirs */
 	pthread_mutex_t mu;
 	struct ks_stream stream; /* [mu] */
-	uint32_t dir_taken;	 /* entries the last readdir consumed; a hint, one reader at a time */
+	uint32_t dir_taken; /* entries the last readdir consumed; a hint, one reader at a time */
 };
 
 /* ---- vnode.c ---- */
@@ -113,7 +114,8 @@ void ks_vnode_put_open(struct ks_vfs *v, struct ks_vnode *vn);
  * Gives the vnode its file, or tells the file what the record @a says. *current (may be NULL): what is read from now on is as new as @a; false when data
  * that is not committed yet kept the file at an older version. Needs an open.
  */
-int ks_vnode_attach(struct ks_vfs *v, struct ks_vnode *vn, const struct ks_attr *a, bool *current) KS_MUST_CHECK;
+int ks_vnode_attach(struct ks_vfs *v, struct ks_vnode *vn, const struct ks_attr *a,
+		    bool *current) KS_MUST_CHECK;
 /* The vnode of @ino if there is one with a file; unpin it. */
 struct ks_vnode *ks_vnode_pin(struct ks_vfs *v, ks_ino_t ino);
 void ks_vnode_unpin(struct ks_vfs *v, struct ks_vnode *vn);
@@ -129,6 +131,7 @@ void ks_vnode_set_priv(struct ks_vfs *v, ks_ino_t ino);
 bool ks_vnode_take_priv(struct ks_vfs *v, struct ks_vnode *vn);
 bool ks_vnode_is_open(void *vfs, ks_ino_t ino);
 void ks_vnode_each_open(void *vfs, void (*fn)(void *fn_arg, ks_ino_t ino), void *fn_arg);
+void ks_vnode_forget_maps(void *vfs);
 /* One handle that is still open, or NULL; for closing the vfs. */
 struct ks_fh *ks_vnode_any_handle(struct ks_vfs *v);
 uint64_t ks_vnode_count(struct ks_vfs *v);
@@ -143,11 +146,13 @@ void ks_seen_own(struct ks_vfs *v, ks_ino_t ino, uint64_t change);
 
 /* ---- attr.c ---- */
 
-int ks_vfs_record(struct ks_vfs *v, ks_ino_t ino, struct ks_attr *out) KS_MUST_CHECK; /* committed; -ESTALE */
+int ks_vfs_record(struct ks_vfs *v, ks_ino_t ino,
+		  struct ks_attr *out) KS_MUST_CHECK; /* committed; -ESTALE */
 int ks_vfs_overlay(struct ks_vfs *v, struct ks_attr *a) KS_MUST_CHECK;
 int ks_vfs_check_name(const char *name) KS_MUST_CHECK;
 /* ks_meta_setattr() of a size, past whoever has the inode open. */
-int ks_vfs_resize(struct ks_vfs *v, ks_ino_t ino, uint32_t set, const struct ks_attr *in, struct ks_attr *out) KS_MUST_CHECK;
+int ks_vfs_resize(struct ks_vfs *v, ks_ino_t ino, uint32_t set, const struct ks_attr *in,
+		  struct ks_attr *out) KS_MUST_CHECK;
 
 /* ---- sync.c ---- */
 

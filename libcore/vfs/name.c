@@ -8,7 +8,8 @@ static int may_change(struct ks_vfs *v, const char *name)
 	return v->readonly ? -EROFS : ks_vfs_check_name(name);
 }
 
-int ks_vfs_mknod(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, uint32_t mode, uint32_t rdev, struct ks_attr *out)
+int ks_vfs_mknod(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
+		 uint32_t mode, uint32_t rdev, struct ks_attr *out)
 {
 	int r = may_change(v, name);
 
@@ -17,14 +18,18 @@ int ks_vfs_mknod(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, cons
 	return r < 0 ? r : ks_meta_mknod(v->meta, &c->cred, parent, name, mode, rdev, NULL, out);
 }
 
-int ks_vfs_mkdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, uint32_t mode, struct ks_attr *out)
+int ks_vfs_mkdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
+		 uint32_t mode, struct ks_attr *out)
 {
 	int r = may_change(v, name);
 
-	return r < 0 ? r : ks_meta_mknod(v->meta, &c->cred, parent, name, S_IFDIR | (mode & 07777), 0, NULL, out);
+	return r < 0 ? r
+		     : ks_meta_mknod(v->meta, &c->cred, parent, name, S_IFDIR | (mode & 07777), 0,
+				     NULL, out);
 }
 
-int ks_vfs_symlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, const char *target, struct ks_attr *out)
+int ks_vfs_symlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
+		   const char *target, struct ks_attr *out)
 {
 	int r = may_change(v, name);
 
@@ -37,7 +42,8 @@ int ks_vfs_symlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, co
 	return ks_meta_mknod(v->meta, &c->cred, parent, name, S_IFLNK | 0777, 0, target, out);
 }
 
-int ks_vfs_link(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, ks_ino_t newparent, const char *newname, struct ks_attr *out)
+int ks_vfs_link(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, ks_ino_t newparent,
+		const char *newname, struct ks_attr *out)
 {
 	struct ks_vnode *vn;
 	int r = may_change(v, newname);
@@ -96,7 +102,8 @@ int ks_vfs_rmdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, cons
  * "Write a new file, rename it over the old one" must never leave an empty or torn file after a power cut, although most programs do not
  * fsync: so the new content is made durable first. Costs nothing unless something was written since the last sync.
  */
-static int settle_before_replace(struct ks_vfs *v, ks_ino_t parent, const char *name, ks_ino_t newparent, const char *newname)
+static int settle_before_replace(struct ks_vfs *v, ks_ino_t parent, const char *name,
+				 ks_ino_t newparent, const char *newname)
 {
 	struct ks_attr from, to;
 	struct ks_vnode *vn;
@@ -107,7 +114,8 @@ static int settle_before_replace(struct ks_vfs *v, ks_ino_t parent, const char *
 	/* What cannot be found is the rename's to report. */
 	if (ks_meta_lookup(v->meta, newparent, newname, &to) < 0 || !S_ISREG(to.mode))
 		return 0;
-	if (ks_meta_lookup(v->meta, parent, name, &from) < 0 || !S_ISREG(from.mode) || from.ino == to.ino)
+	if (ks_meta_lookup(v->meta, parent, name, &from) < 0 || !S_ISREG(from.mode) ||
+	    from.ino == to.ino)
 		return 0;
 	vn = ks_vnode_pin(v, from.ino);
 	if (vn) {
@@ -119,7 +127,8 @@ static int settle_before_replace(struct ks_vfs *v, ks_ino_t parent, const char *
 	return ks_unsynced_has(v, from.ino) ? ks_store_sync(v) : 0;
 }
 
-int ks_vfs_rename(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, ks_ino_t newparent, const char *newname, unsigned int flags)
+int ks_vfs_rename(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
+		  ks_ino_t newparent, const char *newname, unsigned int flags)
 {
 	struct ks_attr moved = { 0 }, replaced = { 0 };
 	int r = may_change(v, name);
@@ -133,7 +142,8 @@ int ks_vfs_rename(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, con
 	if (!(flags & (KS_RENAME_NOREPLACE | KS_RENAME_EXCHANGE)))
 		r = settle_before_replace(v, parent, name, newparent, newname);
 	if (r == 0)
-		r = ks_meta_rename(v->meta, &c->cred, parent, name, newparent, newname, flags, &moved, &replaced);
+		r = ks_meta_rename(v->meta, &c->cred, parent, name, newparent, newname, flags,
+				   &moved, &replaced);
 	if (r < 0)
 		return r;
 	ks_seen_own(v, moved.ino, moved.change);

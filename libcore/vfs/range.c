@@ -81,7 +81,8 @@ static int copy_now(void *arg, uint64_t *size, uint64_t *change)
 
 	/* One transaction shares a bounded number of slices. */
 	while (k->done < k->len && n > 0) {
-		r = ks_meta_copy_range(k->v->meta, k->src, k->src_off + k->done, k->dst, k->dst_off + k->done, k->len - k->done, &n, &a);
+		r = ks_meta_copy_range(k->v->meta, k->src, k->src_off + k->done, k->dst,
+				       k->dst_off + k->done, k->len - k->done, &n, &a);
 		if (r < 0)
 			break;
 		k->done += n;
@@ -100,10 +101,14 @@ static int copy_now(void *arg, uint64_t *size, uint64_t *change)
 	return 0;
 }
 
-ssize_t ks_vfs_copy_range(struct ks_fh *src, uint64_t src_off, struct ks_fh *dst, uint64_t dst_off, uint64_t n, const struct ks_ctx *c)
+ssize_t ks_vfs_copy_range(struct ks_fh *src, uint64_t src_off, struct ks_fh *dst, uint64_t dst_off,
+			  uint64_t n, const struct ks_ctx *c)
 {
-	struct copy k = { .v = ks_fh_check(src)->v, .src = src->ino, .dst = ks_fh_check(dst)->ino,
-			  .src_off = src_off, .dst_off = dst_off };
+	struct copy k = { .v = ks_fh_check(src)->v,
+			  .src = src->ino,
+			  .dst = ks_fh_check(dst)->ino,
+			  .src_off = src_off,
+			  .dst_off = dst_off };
 	struct ks_file_state st;
 	int r = 0;
 

@@ -54,7 +54,8 @@ static int push_link(struct ks_vfs *v, struct path *p, ks_ino_t ino, bool *absol
 	return 0;
 }
 
-static int walk(struct ks_vfs *v, const struct ks_ctx *c, struct path *p, bool follow, struct ks_attr *at)
+static int walk(struct ks_vfs *v, const struct ks_ctx *c, struct path *p, bool follow,
+		struct ks_attr *at)
 {
 	char name[KS_NAME_MAX + 1];
 	bool last = false, absolute;
@@ -80,7 +81,8 @@ static int walk(struct ks_vfs *v, const struct ks_ctx *c, struct path *p, bool f
 	return r;
 }
 
-int ks_vfs_resolve(struct ks_vfs *v, const struct ks_ctx *c, const char *path, bool follow, struct ks_attr *out)
+int ks_vfs_resolve(struct ks_vfs *v, const struct ks_ctx *c, const char *path, bool follow,
+		   struct ks_attr *out)
 {
 	struct path p = { 0 };
 	struct ks_attr at;

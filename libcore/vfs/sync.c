@@ -37,7 +37,8 @@ bool ks_unsynced_has(struct ks_vfs *v, ks_ino_t ino)
 
 bool ks_unsynced_any(struct ks_vfs *v)
 {
-	return __atomic_load_n(&v->any_unsynced, __ATOMIC_RELAXED) || __atomic_load_n(&v->nsyncing, __ATOMIC_RELAXED);
+	return __atomic_load_n(&v->any_unsynced, __ATOMIC_RELAXED) ||
+	       __atomic_load_n(&v->nsyncing, __ATOMIC_RELAXED);
 }
 
 /* Moves all bits of @from into @to. */
@@ -101,7 +102,9 @@ static ssize_t delete_batch(struct ks_vfs *v)
 
 	for (ssize_t i = 0; i < n; i++) {
 		/* A part of a pack is only counted as dead; compaction rewrites packs. */
-		r = items[i].pack ? 0 : ks_data_delete_slice(v->data, items[i].slice, items[i].len, items[i].block_size);
+		r = items[i].pack ? 0
+				  : ks_data_delete_slice(v->data, items[i].slice, items[i].len,
+							 items[i].block_size);
 		if (r == 0)
 			items[done++] = items[i];
 	}
@@ -115,7 +118,8 @@ static bool nearly_full(struct ks_vfs *v)
 {
 	struct ks_object_usage u;
 
-	return ks_object_usage(v->store, &u) == 0 && u.total_bytes != UINT64_MAX && u.free_bytes < u.total_bytes / 10;
+	return ks_object_usage(v->store, &u) == 0 && u.total_bytes != UINT64_MAX &&
+	       u.free_bytes < u.total_bytes / 10;
 }
 
 static void *maintain(void *arg)

@@ -43,7 +43,10 @@ static void free_vfs(struct ks_vfs *v)
 
 struct ks_meta_hooks ks_vfs_hooks(struct ks_vfs *v)
 {
-	return (struct ks_meta_hooks){ .is_open = ks_vnode_is_open, .each_open = ks_vnode_each_open, .arg = v };
+	return (struct ks_meta_hooks){ .is_open = ks_vnode_is_open,
+				       .each_open = ks_vnode_each_open,
+				       .forget_maps = ks_vnode_forget_maps,
+				       .arg = v };
 }
 
 /* ---- the data plane's host ---- */
@@ -79,7 +82,9 @@ static int host_block(void *arg, uint64_t slice, uint32_t idx, struct ks_block_i
 static int host_commit(void *arg, const struct ks_file_commit *fc, uint64_t *change)
 {
 	struct ks_vfs *v = arg;
-	struct ks_commit c = { .ino = fc->ino, .s = fc->s, .n = fc->n, .end = fc->end, .mtime_ns = fc->mtime_ns };
+	struct ks_commit c = {
+		.ino = fc->ino, .s = fc->s, .n = fc->n, .end = fc->end, .mtime_ns = fc->mtime_ns
+	};
 	struct ks_attr a;
 	int r = ks_meta_commit(v->meta, &c, &a);
 
@@ -90,6 +95,13 @@ static int host_commit(void *arg, const struct ks_file_commit *fc, uint64_t *cha
 	if (fc->n > 0)
 		ks_unsynced_add(v, fc->ino);
 	return 0;
+}
+
+static int host_seek(void *arg, uint64_t ino, uint64_t off, bool hole, uint64_t *out)
+{
+	struct ks_vfs *v = arg;
+
+	return ks_meta_seek(v->meta, ino, off, hole, out);
 }
 
 /* ---- life ---- */
@@ -107,8 +119,13 @@ int ks_vfs_start(struct ks_vfs *v, const struct ks_vfs_opts *o)
 	d.readonly = v->readonly;
 	if (!d.block_size)
 		d.block_size = (uint32_t)ks_meta_settings(o->meta)->block_size;
-	d.host = (struct ks_data_host){ .slice_id = host_slice_id, .pack_id = host_pack_id, .map = host_map,
-					.block = host_block, .commit = host_commit, .arg = v };
+	d.host = (struct ks_data_host){ .slice_id = host_slice_id,
+					.pack_id = host_pack_id,
+					.map = host_map,
+					.block = host_block,
+					.commit = host_commit,
+					.seek = host_seek,
+					.arg = v };
 	r = ks_data_open(&v->data, &d);
 	if (r < 0) {
 		v->meta = NULL;
@@ -184,8 +201,10 @@ int ks_vfs_statfs(struct ks_vfs *v, struct ks_statfs *out)
 	out->used_bytes = used.used_bytes;
 	out->free_bytes = store.total_bytes == UINT64_MAX ? UNLIMITED_BYTES : store.free_bytes;
 	if (s->capacity_bytes)
-		out->free_bytes = ks_min(out->free_bytes,
-					 s->capacity_bytes > used.used_bytes ? s->capacity_bytes - used.used_bytes : 0);
+		out->free_bytes =
+			ks_min(out->free_bytes, s->capacity_bytes > used.used_bytes
+							? s->capacity_bytes - used.used_bytes
+							: 0);
 	out->total_bytes = out->used_bytes + out->free_bytes;
 	out->inodes = used.inodes;
 	out->inodes_max = s->inodes_max;

@@ -22,10 +22,10 @@ struct ks_ctx {
 enum { KS_VFS_NOBLOCK = 1 << 0 };
 
 struct ks_vfs_opts {
-	struct ks_meta *meta;	/* owned by the vfs from a successful open on */
-	struct ks_object *store; /* likewise */
+	struct ks_meta *meta;     /* owned by the vfs from a successful open on */
+	struct ks_object *store;  /* likewise */
 	struct ks_data_opts data; /* store and host are filled in */
-	ks_ino_t root;		/* KS_ROOT_INO, or the directory of a subtree mount */
+	ks_ino_t root;            /* KS_ROOT_INO, or the directory of a subtree mount */
 	bool readonly;
 };
 
@@ -35,7 +35,8 @@ struct ks_vfs_opts {
  */
 int ks_vfs_new(struct ks_vfs **out) KS_MUST_CHECK;
 struct ks_meta_hooks ks_vfs_hooks(struct ks_vfs *v);
-int ks_vfs_start(struct ks_vfs *v, const struct ks_vfs_opts *o) KS_MUST_CHECK; /* on failure meta and store stay the caller's */
+int ks_vfs_start(struct ks_vfs *v, const struct ks_vfs_opts *o)
+	KS_MUST_CHECK; /* on failure meta and store stay the caller's */
 /* Flushes everything, frees. Returns the first error of the flush. All handles are released by it. */
 int ks_vfs_close(struct ks_vfs *v);
 struct ks_meta *ks_vfs_meta(struct ks_vfs *v);
@@ -53,59 +54,87 @@ struct ks_statfs {
 int ks_vfs_statfs(struct ks_vfs *v, struct ks_statfs *out) KS_MUST_CHECK;
 
 /* Attributes come with the dirty overlay applied: size and mtime of what is written but not committed. Node ids are inode numbers; forget needs no call. */
-int ks_vfs_lookup(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, struct ks_attr *out) KS_MUST_CHECK; /* ".." too */
-int ks_vfs_getattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, struct ks_attr *out) KS_MUST_CHECK;
-int ks_vfs_setattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, uint32_t set, const struct ks_attr *in, struct ks_attr *out) KS_MUST_CHECK;
-int ks_vfs_readlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, struct ks_buf *out) KS_MUST_CHECK;
-int ks_vfs_mknod(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, uint32_t mode, uint32_t rdev, struct ks_attr *out) KS_MUST_CHECK;
-int ks_vfs_mkdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, uint32_t mode, struct ks_attr *out) KS_MUST_CHECK;
-int ks_vfs_symlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, const char *target, struct ks_attr *out) KS_MUST_CHECK;
-int ks_vfs_link(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, ks_ino_t newparent, const char *newname, struct ks_attr *out) KS_MUST_CHECK;
-int ks_vfs_unlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name) KS_MUST_CHECK;
-int ks_vfs_rmdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name) KS_MUST_CHECK;
-int ks_vfs_rename(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, ks_ino_t newparent, const char *newname, unsigned int flags) KS_MUST_CHECK;
+int ks_vfs_lookup(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
+		  struct ks_attr *out) KS_MUST_CHECK; /* ".." too */
+int ks_vfs_getattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino,
+		   struct ks_attr *out) KS_MUST_CHECK;
+int ks_vfs_setattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, uint32_t set,
+		   const struct ks_attr *in, struct ks_attr *out) KS_MUST_CHECK;
+int ks_vfs_readlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino,
+		    struct ks_buf *out) KS_MUST_CHECK;
+int ks_vfs_mknod(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
+		 uint32_t mode, uint32_t rdev, struct ks_attr *out) KS_MUST_CHECK;
+int ks_vfs_mkdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
+		 uint32_t mode, struct ks_attr *out) KS_MUST_CHECK;
+int ks_vfs_symlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
+		   const char *target, struct ks_attr *out) KS_MUST_CHECK;
+int ks_vfs_link(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, ks_ino_t newparent,
+		const char *newname, struct ks_attr *out) KS_MUST_CHECK;
+int ks_vfs_unlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent,
+		  const char *name) KS_MUST_CHECK;
+int ks_vfs_rmdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent,
+		 const char *name) KS_MUST_CHECK;
+int ks_vfs_rename(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
+		  ks_ino_t newparent, const char *newname, unsigned int flags) KS_MUST_CHECK;
 
-int ks_vfs_setxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, const char *name, const void *value, size_t n, int flags) KS_MUST_CHECK;
-int ks_vfs_getxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, const char *name, struct ks_buf *out) KS_MUST_CHECK;
-int ks_vfs_listxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, struct ks_buf *out) KS_MUST_CHECK;
-int ks_vfs_removexattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, const char *name) KS_MUST_CHECK;
+int ks_vfs_setxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, const char *name,
+		    const void *value, size_t n, int flags) KS_MUST_CHECK;
+int ks_vfs_getxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, const char *name,
+		    struct ks_buf *out) KS_MUST_CHECK;
+int ks_vfs_listxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino,
+		     struct ks_buf *out) KS_MUST_CHECK;
+int ks_vfs_removexattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino,
+		       const char *name) KS_MUST_CHECK;
 
 /* ---- files ---- */
 
 struct ks_open_how {
 	bool keep_cache; /* out: what the kernel has cached of this file is still right (change counter unmoved) */
-	bool direct_io;	 /* out: opened write-only: bypass the page cache */
+	bool direct_io; /* out: opened write-only: bypass the page cache */
 };
 /* @flags: as open(2): access mode, O_APPEND, O_TRUNC (honoured: one commit), O_DIRECT. */
-int ks_vfs_open(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, int flags, struct ks_fh **out, struct ks_open_how *how) KS_MUST_CHECK;
-int ks_vfs_create(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name, uint32_t mode, int flags, struct ks_attr *attr, struct ks_fh **out, struct ks_open_how *how) KS_MUST_CHECK;
-int ks_vfs_tmpfile(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, uint32_t mode, int flags, struct ks_attr *attr, struct ks_fh **out) KS_MUST_CHECK;
-ssize_t ks_vfs_read(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, void *p, size_t n) KS_MUST_CHECK;
-ssize_t ks_vfs_write(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, const void *p, size_t n) KS_MUST_CHECK;
+int ks_vfs_open(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, int flags,
+		struct ks_fh **out, struct ks_open_how *how) KS_MUST_CHECK;
+int ks_vfs_create(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
+		  uint32_t mode, int flags, struct ks_attr *attr, struct ks_fh **out,
+		  struct ks_open_how *how) KS_MUST_CHECK;
+int ks_vfs_tmpfile(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, uint32_t mode,
+		   int flags, struct ks_attr *attr, struct ks_fh **out) KS_MUST_CHECK;
+ssize_t ks_vfs_read(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, void *p,
+		    size_t n) KS_MUST_CHECK;
+ssize_t ks_vfs_write(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, const void *p,
+		     size_t n) KS_MUST_CHECK;
 /* close(2) of one descriptor: what this handle wrote is committed and visible everywhere. */
 int ks_vfs_flush(struct ks_fh *fh, const struct ks_ctx *c) KS_MUST_CHECK;
 /* Survives a power cut: data, then metadata. */
 int ks_vfs_fsync(struct ks_fh *fh, const struct ks_ctx *c, bool datasync) KS_MUST_CHECK;
 int ks_vfs_syncfs(struct ks_vfs *v) KS_MUST_CHECK;
 void ks_vfs_release(struct ks_fh *fh);
-int ks_vfs_fallocate(struct ks_fh *fh, const struct ks_ctx *c, int mode, uint64_t off, uint64_t len) KS_MUST_CHECK; /* fallocate(2) modes */
-int ks_vfs_seek(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, int whence, uint64_t *out) KS_MUST_CHECK; /* SEEK_DATA, SEEK_HOLE */
-ssize_t ks_vfs_copy_range(struct ks_fh *src, uint64_t src_off, struct ks_fh *dst, uint64_t dst_off, uint64_t n, const struct ks_ctx *c) KS_MUST_CHECK;
+int ks_vfs_fallocate(struct ks_fh *fh, const struct ks_ctx *c, int mode, uint64_t off,
+		     uint64_t len) KS_MUST_CHECK; /* fallocate(2) modes */
+int ks_vfs_seek(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, int whence,
+		uint64_t *out) KS_MUST_CHECK; /* SEEK_DATA, SEEK_HOLE */
+ssize_t ks_vfs_copy_range(struct ks_fh *src, uint64_t src_off, struct ks_fh *dst, uint64_t dst_off,
+			  uint64_t n, const struct ks_ctx *c) KS_MUST_CHECK;
 ks_ino_t ks_fh_ino(const struct ks_fh *fh);
 
 /* ---- directories ---- */
 
-int ks_vfs_opendir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, struct ks_fh **out) KS_MUST_CHECK;
+int ks_vfs_opendir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino,
+		   struct ks_fh **out) KS_MUST_CHECK;
 /*
  * Entries behind cookie @off (0: from the start, with "." and ".."). fn gets each entry's own cookie and, with @plus, attributes (overlay applied); returns
  * 1 when its buffer is full: that entry is not consumed. An entry whose hash equals the one before it comes with @glued: if it does not
  * fit, the caller drops the entries of that hash it already took.
  */
-typedef int ks_dir_fn(void *arg, const char *name, size_t namelen, uint64_t cookie, ks_ino_t ino, uint32_t dtype, const struct ks_attr *attr, bool glued);
-int ks_vfs_readdir(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, bool plus, ks_dir_fn *fn, void *arg) KS_MUST_CHECK;
+typedef int ks_dir_fn(void *arg, const char *name, size_t namelen, uint64_t cookie, ks_ino_t ino,
+		      uint32_t dtype, const struct ks_attr *attr, bool glued);
+int ks_vfs_readdir(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, bool plus, ks_dir_fn *fn,
+		   void *arg) KS_MUST_CHECK;
 
 /* Resolves a path from the vfs's root, for tools; symlinks are followed except, without @follow, the last. */
-int ks_vfs_resolve(struct ks_vfs *v, const struct ks_ctx *c, const char *path, bool follow, struct ks_attr *out) KS_MUST_CHECK;
+int ks_vfs_resolve(struct ks_vfs *v, const struct ks_ctx *c, const char *path, bool follow,
+		   struct ks_attr *out) KS_MUST_CHECK;
 
 struct ks_vfs_stats {
 	uint64_t open_files, vnodes;

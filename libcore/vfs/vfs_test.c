@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vfs_test.c: metadata and data joined, in memory. */
-#include "vfs/vfs.h"
 #include "base/clock.h"
 #include "base/tap.h"
 #include "base/thread.h"
+#include "vfs/vfs.h"
 #include <fcntl.h>
 #include <linux/falloc.h>
 
@@ -15,10 +15,15 @@ struct rig {
 
 static void start(struct rig *g, const char *name, bool readonly, ks_ino_t root)
 {
-	struct ks_volume_settings s = { .format_version = 1, .block_size = KS_BLOCK_DEFAULT, .data_url = "mem://vfs" };
+	struct ks_volume_settings s = { .format_version = 1,
+					.block_size = KS_BLOCK_DEFAULT,
+					.data_url = "mem://vfs" };
 	struct ks_meta_opts mo = { .readonly = readonly, .noatime = true };
-	struct ks_vfs_opts vo = { .readonly = readonly, .root = root,
-				  .data = { .buffer_bytes = 32 * KS_MIB, .flush_idle_ns = 3600 * KS_NS_PER_S, .flush_age_ns = 3600 * KS_NS_PER_S } };
+	struct ks_vfs_opts vo = { .readonly = readonly,
+				  .root = root,
+				  .data = { .buffer_bytes = 32 * KS_MIB,
+					    .flush_idle_ns = 3600 * KS_NS_PER_S,
+					    .flush_age_ns = 3600 * KS_NS_PER_S } };
 	char url[64];
 	int r;
 
@@ -78,7 +83,7 @@ static void check_text(struct rig *g, ks_ino_t ino, const char *text)
 	ssize_t n = ks_vfs_read(fh, &g->c, 0, buf, sizeof(buf) - 1);
 
 	ks_check(n >= 0);
-	buf[n] = '\0';
+	buf[n < 0 ? 0 : n] = '\0';
 	ks_check_str(buf, text);
 	ks_vfs_release(fh);
 }
@@ -91,7 +96,8 @@ static struct ks_attr attr_of(struct rig *g, ks_ino_t ino)
 	return a;
 }
 
-static int find_entry(void *arg, const char *name, size_t n, uint64_t cookie, ks_ino_t ino, uint32_t dtype, const struct ks_attr *a, bool glued)
+static int find_entry(void *arg, const char *name, size_t n, uint64_t cookie, ks_ino_t ino,
+		      uint32_t dtype, const struct ks_attr *a, bool glued)
 {
 	struct ks_attr *want = arg;
 
@@ -255,7 +261,8 @@ KS_TEST(allocate_and_seek)
 	memset(buf, 'x', 300000);
 	fh = create(&g, "f", O_RDWR, &a);
 	ks_check_eq(ks_vfs_write(fh, &g.c, 0, buf, 300000), 300000);
-	ks_check_ok(ks_vfs_fallocate(fh, &g.c, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 65536, 131072));
+	ks_check_ok(ks_vfs_fallocate(fh, &g.c, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 65536,
+				     131072));
 	ks_check_eq(ks_vfs_read(fh, &g.c, 65535, buf, 3), 3);
 	ks_check_mem(buf, "x\0\0", 3);
 	ks_check_ok(ks_vfs_seek(fh, &g.c, 0, SEEK_HOLE, &at));
@@ -428,8 +435,11 @@ KS_TEST(rename_over_syncs_first)
 	ks_check_ok(ks_vfs_rename(g.v, &g.c, KS_ROOT_INO, "third", KS_ROOT_INO, "fourth", 0));
 	ks_object_stats(ks_vfs_store(g.v), &before);
 	ks_check_eq(before.syncs, after.syncs);
-	ks_check_eq(ks_vfs_rename(g.v, &g.c, KS_ROOT_INO, "old", KS_ROOT_INO, "fourth", KS_RENAME_NOREPLACE), -EEXIST);
-	ks_check_ok(ks_vfs_rename(g.v, &g.c, KS_ROOT_INO, "old", KS_ROOT_INO, "fourth", KS_RENAME_EXCHANGE));
+	ks_check_eq(ks_vfs_rename(g.v, &g.c, KS_ROOT_INO, "old", KS_ROOT_INO, "fourth",
+				  KS_RENAME_NOREPLACE),
+		    -EEXIST);
+	ks_check_ok(ks_vfs_rename(g.v, &g.c, KS_ROOT_INO, "old", KS_ROOT_INO, "fourth",
+				  KS_RENAME_EXCHANGE));
 	ks_check_ok(ks_vfs_lookup(g.v, &g.c, KS_ROOT_INO, "fourth", &a));
 	check_text(&g, a.ino, "new content");
 	stop(&g);
@@ -462,7 +472,8 @@ struct count {
 	uint64_t last;
 };
 
-static int count_entry(void *arg, const char *name, size_t n, uint64_t cookie, ks_ino_t ino, uint32_t dtype, const struct ks_attr *a, bool glued)
+static int count_entry(void *arg, const char *name, size_t n, uint64_t cookie, ks_ino_t ino,
+		       uint32_t dtype, const struct ks_attr *a, bool glued)
 {
 	struct count *k = arg;
 
@@ -621,7 +632,9 @@ static void *racer(void *arg)
 		ks_check(r == 0 || r == -ENOENT || r == -ESTALE);
 		if (r < 0)
 			continue;
-		ks_check_eq(ks_vfs_write(fh, &c, (uint64_t)(rand_r(&seed) % 3000), buf, sizeof(buf)), sizeof(buf));
+		ks_check_eq(
+			ks_vfs_write(fh, &c, (uint64_t)(rand_r(&seed) % 3000), buf, sizeof(buf)),
+			sizeof(buf));
 		ks_check(ks_vfs_read(fh, &c, 0, buf, sizeof(buf)) >= 0);
 		switch (rand_r(&seed) % 5) {
 		case 0:

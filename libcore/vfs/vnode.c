@@ -116,7 +116,8 @@ void ks_vnode_put_open(struct ks_vfs *v, struct ks_vnode *vn)
 	ks_vnode_unpin(v, vn);
 }
 
-static void note_record(struct ks_vfs *v, struct ks_vnode *vn, struct ks_file *made, const struct ks_attr *a)
+static void note_record(struct ks_vfs *v, struct ks_vnode *vn, struct ks_file *made,
+			const struct ks_attr *a)
 {
 	struct ks_shard *s = shard_of(v, a->ino);
 
@@ -246,7 +247,7 @@ bool ks_vnode_is_open(void *vfs, ks_ino_t ino)
 }
 
 /* Copies the open inodes of a shard, *more of them left out for want of room. */
-static size_t list_shard(struct ks_shard *s, ks_ino_t *inos, size_t room, size_t *need)
+static size_t list_shard(struct ks_shard *s, bool report, ks_ino_t *inos, size_t room, size_t *need)
 {
 	size_t n = 0;
 
@@ -259,25 +260,26 @@ static size_t list_shard(struct ks_shard *s, ks_ino_t *inos, size_t room, size_t
 
 		if (vn->opens == 0)
 			continue;
-		vn->reported = true;
+		vn->reported |= report;
 		inos[n++] = h->key;
 	}
 	return n;
 }
 
-void ks_vnode_each_open(void *vfs, void (*fn)(void *fn_arg, ks_ino_t ino), void *fn_arg)
+static void each(struct ks_vfs *v, bool report, void (*fn)(void *fn_arg, ks_ino_t ino),
+		 void *fn_arg)
 {
-	struct ks_vfs *v = vfs;
 	KS_AUTO(ks_freep) ks_ino_t *inos = NULL;
 	size_t room = 0;
 
 	for (int i = 0; i < KS_VNODE_SHARDS; i++) {
 		size_t need, n;
 
-		while ((n = list_shard(&v->shards[i], inos, room, &need)) == 0 && need > room) {
+		while ((n = list_shard(&v->shards[i], report, inos, room, &need)) == 0 &&
+		       need > room) {
 			ks_ino_t *more = realloc(inos, (need + 64) * sizeof(*inos));
 
-			/* Left unreported they are only claimed a heartbeat later. */
+			/* Left out they are only claimed a heartbeat later, and a reader with an old map asks again. */
 			if (!more)
 				return;
 			inos = more;
@@ -289,13 +291,34 @@ void ks_vnode_each_open(void *vfs, void (*fn)(void *fn_arg, ks_ino_t ino), void 
 	}
 }
 
+void ks_vnode_each_open(void *vfs, void (*fn)(void *fn_arg, ks_ino_t ino), void *fn_arg)
+{
+	each(vfs, true, fn, fn_arg);
+}
+
+static void forget_one(void *arg, ks_ino_t ino)
+{
+	struct ks_vnode *vn = ks_vnode_pin(arg, ino);
+
+	if (!vn)
+		return;
+	ks_file_forget_maps(vn->file);
+	ks_vnode_unpin(arg, vn);
+}
+
+void ks_vnode_forget_maps(void *vfs)
+{
+	each(vfs, false, forget_one, vfs);
+}
+
 struct ks_fh *ks_vnode_any_handle(struct ks_vfs *v)
 {
 	for (int i = 0; i < KS_VNODE_SHARDS; i++) {
 		struct ks_shard *s = &v->shards[i];
 
 		KS_LOCKED(&s->mu);
-		for (struct ks_hnode *h = ks_hmap_next(&s->map, NULL); h; h = ks_hmap_next(&s->map, h)) {
+		for (struct ks_hnode *h = ks_hmap_next(&s->map, NULL); h;
+		     h = ks_hmap_next(&s->map, h)) {
 			struct ks_vnode *vn = ks_container_of(h, struct ks_vnode, node);
 
 			if (!ks_list_is_empty(&vn->handles))
