@@ -571,6 +571,12 @@ int ks_engine_run(struct ks_engine *e, ks_body_fn *body, void *arg)
 	return r;
 }
 
+void ks_engine_sync_start(struct ks_engine *e)
+{
+	if (e->ops->sync_start)
+		e->ops->sync_start(e);
+}
+
 int ks_engine_sync(struct ks_engine *e)
 {
 	return e->ops->sync ? e->ops->sync(e) : 0;

@@ -129,6 +129,8 @@ int ks_engine_run(struct ks_engine *e, ks_body_fn *body, void *arg) KS_MUST_CHEC
 
 /* Everything committed before the call survives a power cut. Concurrent callers share the work. */
 int ks_engine_sync(struct ks_engine *e) KS_MUST_CHECK;
+/* A hint that ks_engine_sync() will follow: begins to write what it will wait for. */
+void ks_engine_sync_start(struct ks_engine *e);
 
 /* ---- life ---- */
 

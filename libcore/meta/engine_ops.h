@@ -94,6 +94,7 @@ struct ks_engine_ops {
 	int (*run)(struct ks_engine *e, ks_body_fn *body, void *arg);
 
 	int (*sync)(struct ks_engine *e);
+	void (*sync_start)(struct ks_engine *e); /* NULL: nothing to begin with */
 	uint64_t (*foreign_version)(struct ks_engine *e); /* NULL: cannot say */
 	uint64_t (*size_bytes)(struct ks_engine *e);
 };

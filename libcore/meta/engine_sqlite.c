@@ -290,6 +290,7 @@ const struct ks_engine_ops ks_engine_sqlite_ops = {
 	.fetch = ks_sqlite_fetch,
 	.run = ks_sqlite_run,
 	.sync = ks_sqlite_sync,
+	.sync_start = ks_sqlite_sync_start,
 	.foreign_version = sqlite_foreign_version,
 	.size_bytes = sqlite_size_bytes,
 };

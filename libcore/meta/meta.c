@@ -364,6 +364,11 @@ struct ks_engine *ks_meta_engine(struct ks_meta *m)
 	return m->e;
 }
 
+void ks_meta_sync_start(struct ks_meta *m)
+{
+	ks_engine_sync_start(m->e);
+}
+
 int ks_meta_sync(struct ks_meta *m)
 {
 	return ks_engine_sync(m->e);

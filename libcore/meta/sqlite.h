@@ -230,6 +230,7 @@ void ks_sqlite_wal_watch(struct ks_sqlite *sq);  /* on the writer's connection *
 void ks_sqlite_ckpt_start(struct ks_sqlite *sq); /* once; cheap after that */
 void ks_sqlite_ckpt_stop(struct ks_sqlite *sq);
 void ks_sqlite_ckpt_finish(struct ks_sqlite *sq); /* Needs the writer. What ckpt_wanted asks for. */
+void ks_sqlite_sync_start(struct ks_engine *e);
 int ks_sqlite_sync(struct ks_engine *e);
 
 #endif

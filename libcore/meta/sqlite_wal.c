@@ -205,6 +205,16 @@ static int sync_log(struct ks_sqlite *sq)
 	return 0;
 }
 
+void ks_sqlite_sync_start(struct ks_engine *e)
+{
+	struct ks_sqlite *sq = ks_to_sqlite(e);
+
+	KS_LOCKED(&sq->sync_mu);
+	/* While a sync runs the descriptor is its own. A failure is found by the fdatasync() that follows. */
+	if (!sq->readonly && !sq->sync_running && sq->wal_fd >= 0)
+		KS_IGNORE(sync_file_range(sq->wal_fd, 0, 0, SYNC_FILE_RANGE_WRITE) < 0);
+}
+
 int ks_sqlite_sync(struct ks_engine *e)
 {
 	struct ks_sqlite *sq = ks_to_sqlite(e);

@@ -26,6 +26,8 @@ struct ks_file_appender {
 	_Atomic uint64_t size; /* written under [mu] */
 	uint64_t allocated;    /* [mu] UINT64_MAX: the file system cannot */
 	_Atomic bool listed;   /* is on the list of what is not durable */
+	_Atomic bool named;    /* its name is durable */
+	bool naming;	       /* [f->app_mu] the run of sync that is on will make it so */
 	char key[];
 };
 
@@ -60,7 +62,7 @@ int ks_file_append_open(struct ks_object *o, const char *key, struct ks_appender
 		return ks_fail(r, "cannot create %s/%s", f->root, key);
 	pthread_mutex_init(&a->mu, NULL);
 	a->listed = true;
-	ks_store_unsynced_add(&f->unsynced, key, -1);
+	ks_store_unsynced_add(&f->unsynced, key, -1, false);
 
 	KS_LOCKED(&f->app_mu);
 	a->next = f->appenders;
@@ -109,7 +111,7 @@ static int write_at(struct ks_file_appender *a, uint64_t off, const struct iovec
 	if (!atomic_exchange(&a->listed, true)) {
 		bool copy = ks_store_unsynced_wants_fd(&f->unsynced);
 
-		ks_store_unsynced_add(&f->unsynced, a->key, copy ? fcntl(a->fd, F_DUPFD_CLOEXEC, 0) : -1);
+		ks_store_unsynced_add(&f->unsynced, a->key, copy ? fcntl(a->fd, F_DUPFD_CLOEXEC, 0) : -1, atomic_load(&a->named));
 	}
 	return r;
 }
@@ -185,6 +187,18 @@ bool ks_file_is_appending(struct ks_file_store *f, const char *key)
 void ks_file_append_unlist(struct ks_file_store *f)
 {
 	KS_LOCKED(&f->app_mu);
-	for (struct ks_file_appender *a = f->appenders; a; a = a->next)
+	for (struct ks_file_appender *a = f->appenders; a; a = a->next) {
 		a->listed = false;
+		a->naming = true;
+	}
+}
+
+void ks_file_append_named(struct ks_file_store *f, bool durable)
+{
+	KS_LOCKED(&f->app_mu);
+	for (struct ks_file_appender *a = f->appenders; a; a = a->next) {
+		if (a->naming && durable)
+			a->named = true;
+		a->naming = false;
+	}
 }

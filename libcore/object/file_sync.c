@@ -32,6 +32,7 @@ struct ks_store_unsynced_ent {
 	struct ks_store_unsynced_ent *next;
 	int fd; /* -1: open it by its key */
 	bool suspect;
+	bool named;  /* its name is durable already: an object that was only appended to */
 	bool failed; /* in this run */
 	size_t n;
 	char key[];
@@ -111,7 +112,7 @@ static struct ks_store_unsynced_ent **find(struct ks_unsynced *u, const char *ke
 	return pp;
 }
 
-void ks_store_unsynced_add(struct ks_unsynced *u, const char *key, int fd)
+void ks_store_unsynced_add(struct ks_unsynced *u, const char *key, int fd, bool named)
 {
 	size_t n = strlen(key);
 	struct ks_store_unsynced_ent *e = malloc(sizeof(*e) + n + 1), **pp;
@@ -124,12 +125,13 @@ void ks_store_unsynced_add(struct ks_unsynced *u, const char *key, int fd)
 		e = *pp;
 		close_fd = e->fd;
 		e->fd = fd;
+		e->named = e->named && named;
 		u->nfds += (size_t)(fd >= 0) - (size_t)(close_fd >= 0);
 	} else if (!e || u->n >= KS_UNSYNCED_MAX) {
 		u->overflow = true;
 		free(e);
 	} else {
-		*e = (struct ks_store_unsynced_ent){ .n = n, .fd = -1 };
+		*e = (struct ks_store_unsynced_ent){ .n = n, .fd = -1, .named = named };
 		memcpy(e->key, key, n + 1);
 		if (fd >= 0 && u->nfds < KS_UNSYNCED_FDS) {
 			u->nfds++;
@@ -294,6 +296,8 @@ static int collect_dirs(struct ks_file_store *f, struct run *run)
 	for (struct ks_store_unsynced_ent *e = run->ents; e && r == 0; e = e->next) {
 		size_t n = parent_len(e->key, e->n);
 
+		if (e->named)
+			continue;
 		r = push(&run->dirs, &run->ndirs, &run->capdirs, e->key, n);
 		while (r == 0 && n > 0 && !*find_durable(u, e->key, n)) {
 			r = push(&run->fresh, &run->nfresh, &run->capfresh, e->key, n);
@@ -408,6 +412,7 @@ static void give_back(struct ks_unsynced *u, struct ks_store_unsynced_ent *e)
 
 	if (*pp) {
 		(*pp)->suspect |= e->suspect;
+		(*pp)->named = (*pp)->named && e->named;
 		u->nfds -= (size_t)(e->fd >= 0);
 		ent_free(e);
 		return;
@@ -440,6 +445,7 @@ static int run_once(struct ks_file_store *f)
 		rd = sync_dirs(f, &run);
 	free(run.dirs);
 	free(run.fresh);
+	ks_file_append_named(f, rd == 0);
 
 	KS_LOCKED(&u->mu);
 	if (rd < 0 && run.overflow)

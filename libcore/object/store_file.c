@@ -194,7 +194,7 @@ static int put_once(struct ks_file_store *f, const char *key, const struct iovec
 		return r;
 	}
 	ks_fd_cache_drop(&f->fds, key);
-	ks_store_unsynced_add(&f->unsynced, key, fd);
+	ks_store_unsynced_add(&f->unsynced, key, fd, false);
 	return 0;
 }
 

@@ -95,7 +95,8 @@ struct ks_file_store;
 int ks_store_unsynced_init(struct ks_unsynced *u) KS_MUST_CHECK;
 void ks_store_unsynced_clear(struct ks_unsynced *u);
 /* Takes over @fd (-1: none). Cannot fail: short of memory it asks for a syncfs(). */
-void ks_store_unsynced_add(struct ks_unsynced *u, const char *key, int fd);
+/* @named: its name is durable already. */
+void ks_store_unsynced_add(struct ks_unsynced *u, const char *key, int fd, bool named);
 void ks_store_unsynced_drop(struct ks_unsynced *u, const char *key);
 void ks_store_unsynced_dir_made(struct ks_unsynced *u, const char *dir);
 bool ks_store_unsynced_wants_fd(struct ks_unsynced *u);
@@ -153,5 +154,7 @@ void ks_file_append_close(struct ks_appender *a);
 bool ks_file_is_appending(struct ks_file_store *f, const char *key);
 /* A run of sync begins: appends after this put their object on the list again. */
 void ks_file_append_unlist(struct ks_file_store *f);
+/* A run ended: were the names of what was appended to before it made durable? */
+void ks_file_append_named(struct ks_file_store *f, bool durable);
 
 #endif

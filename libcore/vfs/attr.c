@@ -43,6 +43,27 @@ static bool lay_over(struct ks_attr *a, const struct ks_file_state *st)
 	return true;
 }
 
+void ks_ghost_add(struct ks_vfs *v, const struct ks_attr *a)
+{
+	KS_LOCKED(&v->ghosts_mu);
+	if (!v->ghosts)
+		v->ghosts = calloc(KS_GHOSTS, sizeof(*v->ghosts));
+	/* Without memory the inode is gone at once. */
+	if (!v->ghosts)
+		return;
+	v->ghosts[a->ino % KS_GHOSTS] = *a;
+	v->ghosts[a->ino % KS_GHOSTS].nlink = 0;
+}
+
+bool ks_ghost_find(struct ks_vfs *v, ks_ino_t ino, struct ks_attr *out)
+{
+	KS_LOCKED(&v->ghosts_mu);
+	if (!v->ghosts || v->ghosts[ino % KS_GHOSTS].ino != ino)
+		return false;
+	*out = v->ghosts[ino % KS_GHOSTS];
+	return true;
+}
+
 int ks_vfs_overlay(struct ks_vfs *v, struct ks_attr *a)
 {
 	struct ks_file_state st;
@@ -98,6 +119,8 @@ int ks_vfs_getattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, struc
 	int r = ks_vfs_record(v, ino, out);
 
 	(void)c;
+	if (r == -ESTALE && ks_ghost_find(v, ino, out))
+		return 0;
 	return r < 0 ? r : ks_vfs_overlay(v, out);
 }
 

@@ -9,6 +9,11 @@
 #include <fcntl.h>
 #include <string.h>
 
+/* What is done although it must not block: on a disk that answers in less than a hand-off to another thread and back would cost. */
+#define FLUSH_HERE (512 * KS_KIB) /* dirty bytes that a flush stores */
+#define SYNC_HERE (4 * KS_MIB)    /* bytes of others that an fsync makes durable along the way */
+#define SYNC_HERE_NS (2 * KS_NS_PER_MS)
+
 ks_ino_t ks_fh_ino(const struct ks_fh *fh)
 {
 	return fh->ino;
@@ -217,8 +222,7 @@ ssize_t ks_vfs_read(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, void
 	return got;
 }
 
-/* Before a write: setuid, setgid and file capabilities do not survive that somebody changes the file. */
-static int clear_priv(struct ks_fh *fh, const struct ks_ctx *c)
+int ks_fh_clear_priv(struct ks_fh *fh, const struct ks_ctx *c)
 {
 	struct ks_vfs *v = fh->v;
 	struct ks_attr a, out;
@@ -257,7 +261,7 @@ ssize_t ks_vfs_write(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, con
 	if (fh->dir || !fh->writable)
 		return -EBADF;
 	seen_now(fh);
-	r = clear_priv(fh, c);
+	r = ks_fh_clear_priv(fh, c);
 	if (r == 0)
 		r = ks_file_write(fh->vn->file, off, p, n);
 	return r < 0 ? r : (ssize_t)n;
@@ -272,29 +276,55 @@ int ks_vfs_flush(struct ks_fh *fh, const struct ks_ctx *c)
 	if (fh->dir || !fh->writable || ks_vnode_is_unlinked(fh->v, fh->vn))
 		return 0;
 	if (c->flags & KS_VFS_NOBLOCK) {
+		/* A small file is stored with one append: handing it to another thread would take longer. */
 		ks_file_state(fh->vn->file, &st);
-		if (st.dirty_bytes > 0)
+		if (st.dirty_bytes > FLUSH_HERE)
 			return -EWOULDBLOCK;
 	}
 	return ks_file_flush(fh->vn->file);
 }
 
+/* Is this fsync so short that handing it to another thread would take as long? */
+static bool is_short_sync(struct ks_vfs *v, struct ks_fh *fh)
+{
+	struct ks_file_state st = { 0 };
+
+	if (!fh->dir)
+		ks_file_state(fh->vn->file, &st);
+	return st.dirty_bytes <= FLUSH_HERE &&
+	       __atomic_load_n(&v->unsynced_bytes, __ATOMIC_RELAXED) <= SYNC_HERE &&
+	       __atomic_load_n(&v->sync_ns, __ATOMIC_RELAXED) <= SYNC_HERE_NS;
+}
+
 int ks_vfs_fsync(struct ks_fh *fh, const struct ks_ctx *c, bool datasync)
 {
 	struct ks_vfs *v = ks_fh_check(fh)->v;
+	int64_t start;
 	int r = 0;
 
 	(void)datasync; /* the size and the slices are metadata: there is nothing that could be left out */
 	if (v->readonly)
 		return 0;
-	if (c->flags & KS_VFS_NOBLOCK)
+	if ((c->flags & KS_VFS_NOBLOCK) && !is_short_sync(v, fh))
 		return -EWOULDBLOCK;
+	start = ks_clock_mono_ns();
 	if (!fh->dir)
 		r = ks_file_flush(fh->vn->file);
+	/* The disk may as well begin with the log; what counts is that both are durable at the end. */
+	if (r == 0)
+		ks_meta_sync_start(v->meta);
 	/* Of a directory too: what it makes durable may name files whose data is not. */
 	if (r == 0 && (!fh->dir || ks_unsynced_any(v)))
 		r = ks_store_sync(v);
-	return r < 0 ? r : ks_meta_sync(v->meta);
+	if (r == 0)
+		r = ks_meta_sync(v->meta);
+	/* A guess, so a lost update does not matter. */
+	__atomic_store_n(
+		&v->sync_ns,
+		(3 * __atomic_load_n(&v->sync_ns, __ATOMIC_RELAXED) + ks_clock_mono_ns() - start) /
+			4,
+		__ATOMIC_RELAXED);
+	return r;
 }
 
 static void release_dir(struct ks_fh *fh)

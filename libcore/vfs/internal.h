@@ -26,6 +26,7 @@
 #define KS_VNODE_SHARDS 64
 #define KS_SEEN_SLOTS 16384 /* inodes whose pages the kernel may hold, remembered for keep_cache */
 #define KS_UNSYNCED_WORDS 512 /* of a bitmap over hashed inode numbers */
+#define KS_GHOSTS 1024
 #define KS_FH_MAGIC 0x6b736668u
 
 struct ks_vnode {
@@ -68,6 +69,9 @@ struct ks_vfs {
 	pthread_mutex_t seen_mu[KS_VNODE_SHARDS];
 	struct ks_seen *seen; /* [seen_mu of the slot] */
 
+	pthread_mutex_t ghosts_mu;
+	struct ks_attr *ghosts; /* [ghosts_mu] KS_GHOSTS of them; NULL: none yet */
+
 	pthread_mutex_t dirs_mu;
 	struct ks_list dirs; /* [dirs_mu] open directories */
 
@@ -77,6 +81,8 @@ struct ks_vfs {
 	uint64_t syncing[KS_UNSYNCED_WORDS]; /* [unsynced_mu] those that running syncs care for */
 	unsigned int nsyncing;               /* [unsynced_mu] running syncs */
 	bool any_unsynced; /* [unsynced_mu] unsynced has a bit; atomic, also read without the lock */
+	uint64_t unsynced_bytes; /* atomic: of what was committed since */
+	int64_t sync_ns;         /* atomic: how long an fsync took lately */
 
 	pthread_mutex_t maint_mu;
 	pthread_cond_t maint_wake;
@@ -154,9 +160,21 @@ int ks_vfs_check_name(const char *name) KS_MUST_CHECK;
 int ks_vfs_resize(struct ks_vfs *v, ks_ino_t ino, uint32_t set, const struct ks_attr *in,
 		  struct ks_attr *out) KS_MUST_CHECK;
 
+/*
+ * Inodes that this process deleted although somebody may still look at them through a descriptor or a working directory: removed directories,
+ * FIFOs, sockets. Their last attributes are kept for a while; a bounded table, the newest wins.
+ */
+void ks_ghost_add(struct ks_vfs *v, const struct ks_attr *a);
+bool ks_ghost_find(struct ks_vfs *v, ks_ino_t ino, struct ks_attr *out);
+
+/* ---- file.c ---- */
+
+/* Before the content changes: setuid, setgid and file capabilities do not survive that. */
+int ks_fh_clear_priv(struct ks_fh *fh, const struct ks_ctx *c) KS_MUST_CHECK;
+
 /* ---- sync.c ---- */
 
-void ks_unsynced_add(struct ks_vfs *v, ks_ino_t ino);
+void ks_unsynced_add(struct ks_vfs *v, ks_ino_t ino, uint64_t bytes);
 bool ks_unsynced_has(struct ks_vfs *v, ks_ino_t ino);
 bool ks_unsynced_any(struct ks_vfs *v);
 int ks_store_sync(struct ks_vfs *v) KS_MUST_CHECK;

@@ -70,10 +70,12 @@ int ks_vfs_link(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, ks_ino_t
 /* @a lost a name. */
 static void lost_name(struct ks_vfs *v, const struct ks_attr *a)
 {
-	if (a->nlink == 0)
+	if (a->nlink > 0)
+		ks_seen_own(v, a->ino, a->change);
+	else if (S_ISREG(a->mode))
 		ks_vnode_set_unlinked(v, a->ino, true);
 	else
-		ks_seen_own(v, a->ino, a->change);
+		ks_ghost_add(v, a);
 }
 
 int ks_vfs_unlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name)
@@ -91,11 +93,15 @@ int ks_vfs_unlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, con
 
 int ks_vfs_rmdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name)
 {
-	struct ks_attr gone;
+	struct ks_attr gone = { 0 };
 	int r = may_change(v, name);
 
 	(void)c;
-	return r < 0 ? r : ks_meta_rmdir(v->meta, parent, name, &gone);
+	if (r == 0)
+		r = ks_meta_rmdir(v->meta, parent, name, &gone);
+	if (r == 0)
+		ks_ghost_add(v, &gone);
+	return r;
 }
 
 /*
@@ -147,7 +153,7 @@ int ks_vfs_rename(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, con
 	if (r < 0)
 		return r;
 	ks_seen_own(v, moved.ino, moved.change);
-	if (replaced.ino && S_ISREG(replaced.mode))
+	if (replaced.ino)
 		lost_name(v, &replaced);
 	return 0;
 }

@@ -31,6 +31,7 @@ int ks_vfs_fallocate(struct ks_fh *fh, const struct ks_ctx *c, int mode, uint64_
 {
 	struct falloc f = { .v = ks_fh_check(fh)->v, .ino = fh->ino, .off = off, .len = len };
 	struct ks_file_state st;
+	int r;
 
 	if (fh->dir || !fh->writable)
 		return -EBADF;
@@ -43,8 +44,10 @@ int ks_vfs_fallocate(struct ks_fh *fh, const struct ks_ctx *c, int mode, uint64_
 		f.what = KS_FALLOC_EXTEND;
 		break;
 	case FALLOC_FL_KEEP_SIZE:
-		/* Space is not reserved, and nothing else was asked for. */
-		return 0;
+		/* Space is not reserved; times move as if it were. */
+		f.what = KS_FALLOC_EXTEND;
+		f.keep_size = true;
+		break;
 	case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
 		f.what = KS_FALLOC_PUNCH;
 		f.keep_size = true;
@@ -58,11 +61,10 @@ int ks_vfs_fallocate(struct ks_fh *fh, const struct ks_ctx *c, int mode, uint64_
 		return -EOPNOTSUPP;
 	}
 	ks_file_state(fh->vn->file, &st);
-	if (f.what == KS_FALLOC_EXTEND && off + len <= st.size)
-		return 0;
 	if ((c->flags & KS_VFS_NOBLOCK) && st.dirty_bytes > 0)
 		return -EWOULDBLOCK;
-	return ks_file_exclusive(fh->vn->file, UINT64_MAX, falloc_now, &f);
+	r = ks_fh_clear_priv(fh, c);
+	return r < 0 ? r : ks_file_exclusive(fh->vn->file, UINT64_MAX, falloc_now, &f);
 }
 
 struct copy {
@@ -126,7 +128,8 @@ ssize_t ks_vfs_copy_range(struct ks_fh *src, uint64_t src_off, struct ks_fh *dst
 		return -EFBIG;
 	if (k.src == k.dst && src_off < dst_off + k.len && dst_off < src_off + k.len)
 		return -EINVAL;
-	if (k.src != k.dst)
+	r = ks_fh_clear_priv(dst, c);
+	if (r == 0 && k.src != k.dst)
 		r = ks_file_flush(src->vn->file);
 	if (r == 0)
 		r = ks_file_exclusive(dst->vn->file, UINT64_MAX, copy_now, &k);

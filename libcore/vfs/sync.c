@@ -18,10 +18,11 @@ static size_t bit_of(ks_ino_t ino)
 	return ks_mix64(ino) % (KS_UNSYNCED_WORDS * 64);
 }
 
-void ks_unsynced_add(struct ks_vfs *v, ks_ino_t ino)
+void ks_unsynced_add(struct ks_vfs *v, ks_ino_t ino, uint64_t bytes)
 {
 	size_t bit = bit_of(ino);
 
+	__atomic_add_fetch(&v->unsynced_bytes, bytes, __ATOMIC_RELAXED);
 	KS_LOCKED(&v->unsynced_mu);
 	v->unsynced[bit / 64] |= 1ull << bit % 64;
 	__atomic_store_n(&v->any_unsynced, true, __ATOMIC_RELAXED);
@@ -57,6 +58,7 @@ int ks_store_sync(struct ks_vfs *v)
 	ks_mutex_lock(&v->unsynced_mu);
 	move_bits(v->syncing, v->unsynced);
 	__atomic_store_n(&v->any_unsynced, false, __ATOMIC_RELAXED);
+	__atomic_store_n(&v->unsynced_bytes, 0, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&v->nsyncing, 1, __ATOMIC_RELAXED);
 	ks_mutex_unlock(&v->unsynced_mu);
 	r = ks_object_sync(v->store);

@@ -24,6 +24,7 @@ int ks_vfs_new(struct ks_vfs **out)
 	ks_vnodes_init(v);
 	ks_list_init(&v->dirs);
 	pthread_mutex_init(&v->dirs_mu, NULL);
+	pthread_mutex_init(&v->ghosts_mu, NULL);
 	pthread_mutex_init(&v->unsynced_mu, NULL);
 	pthread_mutex_init(&v->maint_mu, NULL);
 	*out = v;
@@ -35,6 +36,8 @@ static void free_vfs(struct ks_vfs *v)
 	ks_vnodes_destroy(v);
 	ks_seen_destroy(v);
 	pthread_mutex_destroy(&v->dirs_mu);
+	pthread_mutex_destroy(&v->ghosts_mu);
+	free(v->ghosts);
 	pthread_mutex_destroy(&v->unsynced_mu);
 	pthread_mutex_destroy(&v->maint_mu);
 	pthread_cond_destroy(&v->maint_wake);
@@ -86,14 +89,17 @@ static int host_commit(void *arg, const struct ks_file_commit *fc, uint64_t *cha
 		.ino = fc->ino, .s = fc->s, .n = fc->n, .end = fc->end, .mtime_ns = fc->mtime_ns
 	};
 	struct ks_attr a;
+	uint64_t bytes = 0;
 	int r = ks_meta_commit(v->meta, &c, &a);
 
 	if (r < 0)
 		return r;
 	*change = a.change;
 	ks_seen_own(v, fc->ino, a.change);
+	for (size_t i = 0; i < fc->n; i++)
+		bytes += fc->s[i].len;
 	if (fc->n > 0)
-		ks_unsynced_add(v, fc->ino);
+		ks_unsynced_add(v, fc->ino, bytes);
 	return 0;
 }
 
