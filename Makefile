@@ -52,7 +52,7 @@ mounted_src := $(wildcard tests/mounted/*.c)
 headers := $(wildcard libcore/*/*.h cmd/*/*.h tests/*/*.h)
 sources := $(lib_src) $(cmd_src) $(unit_src) $(mounted_src)
 tools := $(sort $(notdir $(patsubst %/,%,$(dir $(cmd_src)))))
-pages := $(wildcard cmd/*/*.[1-8] doc/*.[1-8])
+pages := $(wildcard cmd/*/*.[1-8] doc/man/*.[1-8])
 LIB := $(BUILD)/libcore.a
 unit := $(unit_src:%.c=$(BUILD)/%.t)
 mounted := $(mounted_src:%.c=$(BUILD)/%.t)

@@ -23,6 +23,7 @@ static struct ks_copy_opts make_opts(const struct cp_ends *e)
 	struct ks_copy_opts o = {
 		.recursive = arg.recursive || arg.archive,
 		.follow = arg.deref,
+		.no_follow = arg.no_deref || arg.archive,
 		.one_fs = arg.one_fs,
 		.update = arg.update,
 		.no_clobber = arg.no_clobber,
@@ -110,8 +111,6 @@ int main(int argc, char **argv)
 	r = cp_open(&e, args, n);
 	if (r == 0) {
 		arg.to_stdout = !e.to.volume && strcmp(e.to.path, "-") == 0;
-		if (arg.to_stdout && ks_common.json)
-			ks_cmd_usage("--json and '-' both want stdout");
 		r = copy(&e);
 	}
 	if (r < 0)
@@ -119,6 +118,5 @@ int main(int argc, char **argv)
 	closed = cp_close(&e);
 	if (closed < 0)
 		r = ks_exit_worse(r, ks_cmd_report(closed));
-	free(args);
 	return ks_cmd_exit(r);
 }

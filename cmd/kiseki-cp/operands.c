@@ -42,26 +42,38 @@ static int parse(struct cp_ends *e, struct operand *o, const char *text)
 	return o->kind == KS_OPERAND_VOLUME ? find_volume(e, o) : 0;
 }
 
+/*
+ * A source is opened for writing, too, if that is allowed: only a session keeps others from deleting blocks that an old map of ours
+ * still names. Nothing but the session is written.
+ */
+static int open_volume(struct cp_volume *v, bool target)
+{
+	struct ks_volume_opts o = {
+		.readonly = ks_common.dry_run,
+		.session = KS_SESSION_TOOL,
+		.tool = "kiseki-cp",
+		.noatime = true,
+	};
+	int r = ks_volume_open(&v->v, &v->ref, &o);
+
+	if (!target && !o.readonly &&
+	    (r == -EACCES || r == -EPERM || r == -EROFS || r == -ENOSPC)) {
+		o.readonly = true;
+		r = ks_volume_open(&v->v, &v->ref, &o);
+	}
+	return r;
+}
+
 static int open_volumes(struct cp_ends *e, bool to_volume, size_t target)
 {
-	for (size_t i = 0; i < e->nvolumes; i++) {
-		bool writes = to_volume && i == target && !ks_common.dry_run;
-		struct ks_volume_opts o = {
-			.readonly = !writes,
-			.session = writes ? KS_SESSION_TOOL : 0,
-			.tool = "kiseki-cp",
-			.noatime = true,
-		};
-		int r = ks_volume_open(&e->volumes[i].v, &e->volumes[i].ref, &o);
+	struct ks_volume_opts check = { .readonly = true };
+	int r = 0;
 
-		if (r == 0 && writes && arg.verify) {
-			o = (struct ks_volume_opts){ .readonly = true };
-			r = ks_volume_open(&e->check, &e->volumes[i].ref, &o);
-		}
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	for (size_t i = 0; r == 0 && i < e->nvolumes; i++)
+		r = open_volume(&e->volumes[i], to_volume && i == target);
+	if (r == 0 && to_volume && arg.verify && !ks_common.dry_run)
+		r = ks_volume_open(&e->check, &e->volumes[target].ref, &check);
+	return r;
 }
 
 static void set_end(struct cp_ends *e, struct ks_copy_end *end, struct operand *o)
@@ -86,6 +98,8 @@ static void check(const struct operand *o, size_t n, const struct operand *to)
 	}
 	if (to->kind == KS_OPERAND_STDIO && n > 1)
 		ks_cmd_usage("only one SOURCE can go to stdout");
+	if (to->kind == KS_OPERAND_STDIO && ks_common.json)
+		ks_cmd_usage("--json and '-' both want stdout");
 	if (!local || to->kind == KS_OPERAND_VOLUME)
 		return;
 	for (size_t i = 0; i <= n; i++) {

@@ -79,9 +79,10 @@ const struct ks_cmd cp_cmd = {
 	.name = "kiseki-cp",
 	.usage = "[OPTIONS] SOURCE... DEST\n[OPTIONS] -T SOURCE DEST\n[OPTIONS] -t DIR SOURCE...",
 	.about = "Copy files into a volume, out of one, or within one; no mount is needed.",
-	.operands = "  SOURCE, DEST   VOLUME:/PATH, :/PATH of the default volume, a local path, or\n"
-		    "                 - for stdin or stdout. The rules are those of cp(1). A file is at\n"
-		    "                 DEST whole or not at all; exit 0 means durable.",
+	.operands =
+		"  SOURCE, DEST   VOLUME:/PATH, :/PATH of the default volume, a local path, or -\n"
+		"  for stdin or stdout. The rules are those of cp(1). A file is at DEST whole or\n"
+		"  not at all; exit 0 means durable.",
 	.examples = "kiseki-cp -a /srv/album photos:/\n"
 		    "kiseki-cp photos:/2024/a.jpg .\n"
 		    "pg_dump shop | kiseki-cp - photos:/db/shop.sql\n"

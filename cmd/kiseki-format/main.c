@@ -140,6 +140,5 @@ int main(int argc, char **argv)
 		summarise(&res);
 	}
 	ks_format_result_clear(&res);
-	free(args);
 	return ks_cmd_exit(r);
 }

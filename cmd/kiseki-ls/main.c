@@ -87,6 +87,5 @@ int main(int argc, char **argv)
 			code = ks_exit_worse(code, ks_cmd_report(r));
 	}
 	ks_json_summary("counts", json_pack("{s:I}", "entries", (json_int_t)out.entries));
-	free(args);
 	return ks_cmd_exit(code);
 }

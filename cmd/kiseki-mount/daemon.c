@@ -70,7 +70,8 @@ static int no_report(pid_t pid, int r)
 		kill(pid, SIGTERM);
 		if (r == -EINTR)
 			return ks_fail(r, "stopped before the mount was ready");
-		return ks_fail_hint(r, "--ready-timeout waits longer", "%s is not usable after %jd s", arg.mountpoint,
+		return ks_fail_hint(r, "--ready-timeout waits longer",
+				    "%s is not usable after %jd s", arg.mountpoint,
 				    (intmax_t)(arg.ready_ns / KS_NS_PER_S));
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)

@@ -19,9 +19,11 @@ static const struct ks_opt helper_opts[] = {
 	KS_OPT_FLAG('f', NULL, &helper.fake, "do everything but the mount"),
 	KS_OPT_FLAG('s', NULL, &helper.sloppy, "ignored"),
 	KS_OPT_FLAG('n', NULL, &helper.no_mtab, "ignored"),
-	KS_OPT_CALL('o', NULL, "OPT[,OPT]", mount_o, "options of kiseki-mount without dashes, and mount options"),
+	KS_OPT_CALL('o', NULL, "OPT[,OPT]", mount_o,
+		    "options of kiseki-mount without dashes, and mount options"),
 	KS_OPT_STRING('t', NULL, "TYPE", &helper.type, "ignored"),
-	KS_OPT_STRING('N', NULL, "NAMESPACE", &helper.name_space, "mount in this mount namespace: a process id or a file"),
+	KS_OPT_STRING('N', NULL, "NAMESPACE", &helper.name_space,
+		      "mount in this mount namespace: a process id or a file"),
 	KS_OPT_END,
 };
 
@@ -81,13 +83,15 @@ static const struct ks_cmd as_helper = {
 
 static int enter_namespace(void)
 {
-	bool number = helper.name_space && strspn(helper.name_space, "0123456789") == strlen(helper.name_space);
+	bool number = helper.name_space &&
+		      strspn(helper.name_space, "0123456789") == strlen(helper.name_space);
 	KS_AUTO(ks_freep) char *path = NULL;
 	KS_AUTO(ks_closep) int fd = -1;
 
 	if (!helper.name_space)
 		return 0;
-	path = number ? ks_asprintf("/proc/%s/ns/mnt", helper.name_space) : strdup(helper.name_space);
+	path = number ? ks_asprintf("/proc/%s/ns/mnt", helper.name_space)
+		      : strdup(helper.name_space);
 	if (!path)
 		return -ENOMEM;
 	fd = open(path, O_RDONLY | O_CLOEXEC);

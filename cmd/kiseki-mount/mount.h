@@ -8,12 +8,14 @@
 #include "fuse/fuse.h"
 #include "volume/volume.h"
 
+enum transport_mode { TRANSPORT_AUTO, TRANSPORT_CLASSIC, TRANSPORT_URING };
 enum atime_mode { ATIME_NO, ATIME_REL, ATIME_STRICT };
 
 struct mount_args {
 	/* how it runs */
 	bool foreground, debug, single, if_not_mounted;
 	uint64_t threads;
+	int transport; /* enum transport_mode */
 	int64_t ready_ns;
 	const char *log_file;
 	uint64_t open_files;
@@ -44,7 +46,7 @@ int mount_check_where(const char *dir) KS_MUST_CHECK;
 
 /* logsink.c */
 int mount_log_open(void) KS_MUST_CHECK; /* --log-file, before anything else is done */
-void mount_log_to_daemon(void); /* from now on no terminal */
+void mount_log_to_daemon(void);         /* from now on no terminal */
 void mount_log_reopen(void);
 
 /* What a mount tells who waits for it: it is ready, or why not. */

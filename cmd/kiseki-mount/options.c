@@ -22,45 +22,73 @@ struct mount_args arg = {
 	.open_files = 1048576,
 };
 
+static const char *const transport_names[] = { "auto", "classic", "uring", NULL };
 static const char *const atime_names[] = { "no", "rel", "strict", NULL };
 
 const struct ks_opt mount_opts[] = {
-	KS_OPT_FLAG('f', "foreground", &arg.foreground, "stay in the foreground (systemd: Type=notify)"),
+	KS_OPT_FLAG('f', "foreground", &arg.foreground,
+		    "stay in the foreground (systemd: Type=notify)"),
 	KS_OPT_FLAG('d', "debug", &arg.debug, "print every request; implies -f"),
 	KS_OPT_FLAG('s', "single-thread", &arg.single, "serve one request after the other"),
-	KS_OPT_CALL('o', NULL, "OPT[,OPT]", mount_o, "any long option without dashes, or a mount option"),
+	KS_OPT_CALL('o', NULL, "OPT[,OPT]", mount_o,
+		    "any long option without dashes, or a mount option"),
 	KS_OPT_FLAG(0, "read-only", &arg.readonly, "no changes (-o ro)"),
 	KS_OPT_FLAG(0, "allow-other", &arg.allow_other, "let other users in; default for root"),
 	KS_OPT_FLAG(0, "no-allow-other", &arg.no_allow_other, "keep other users out, also as root"),
-	KS_OPT_FLAG(0, "if-not-mounted", &arg.if_not_mounted, "succeed if this volume is mounted there already"),
-	KS_OPT_DURATION(0, "ready-timeout", &arg.ready_ns, "give up if not usable by then (default 30s)"),
+	KS_OPT_FLAG(0, "if-not-mounted", &arg.if_not_mounted,
+		    "succeed if this volume is mounted there already"),
+	KS_OPT_DURATION(0, "ready-timeout", &arg.ready_ns,
+			"give up if not usable by then (default 30s)"),
 	KS_OPT_GROUP("Memory and threads"),
-	{ .kind = KS_OPT_K_SIZE, .name = "buffer-size", .arg = "SIZE", .value = &arg.buffer, .min = 16 * KS_MIB,
+	{ .kind = KS_OPT_K_SIZE,
+	  .name = "buffer-size",
+	  .arg = "SIZE",
+	  .value = &arg.buffer,
+	  .min = 16 * KS_MIB,
 	  .help = "memory for file data (default 256M, at least 16M)" },
-	{ .kind = KS_OPT_K_STRING, .name = "spill-dir", .arg = "DIR", .value = &arg.spill_dir,
+	{ .kind = KS_OPT_K_STRING,
+	  .name = "spill-dir",
+	  .arg = "DIR",
+	  .value = &arg.spill_dir,
 	  .help = "directory for a file with more of it" },
 	KS_OPT_SIZE(0, "spill-size", &arg.spill, "size of that file (default 1G)"),
-	{ .kind = KS_OPT_K_SIZE, .name = "readahead", .arg = "SIZE", .value = &arg.readahead, .flags = KS_OPT_OFF,
+	{ .kind = KS_OPT_K_SIZE,
+	  .name = "readahead",
+	  .arg = "SIZE",
+	  .value = &arg.readahead,
+	  .flags = KS_OPT_OFF,
 	  .help = "read ahead per stream (default 16M), or off" },
-	KS_OPT_INTEGER(0, "uploads", 1, 256, &arg.uploads, "blocks written to the store at a time (4)"),
+	KS_OPT_INTEGER(0, "uploads", 1, 256, &arg.uploads,
+		       "blocks written to the store at a time (4)"),
 	KS_OPT_INTEGER(0, "downloads", 1, 256, &arg.downloads, "blocks read ahead at a time (4)"),
-	KS_OPT_INTEGER(0, "threads", 1, 1024, &arg.threads, "threads that serve requests, at most (16)"),
-	KS_OPT_INTEGER(0, "open-files", 64, 1u << 30, &arg.open_files, "descriptors to ask for (1048576)"),
+	KS_OPT_INTEGER(0, "threads", 1, 1024, &arg.threads,
+		       "threads that serve requests, at most (16)"),
+	KS_OPT_ENUM(0, "transport", "HOW", transport_names, &arg.transport,
+		    "auto (default), classic, uring: see the manual"),
+	KS_OPT_INTEGER(0, "open-files", 64, 1u << 30, &arg.open_files,
+		       "descriptors to ask for (1048576)"),
 	KS_OPT_GROUP("File system"),
-	KS_OPT_DURATION(0, "attr-timeout", &arg.attr_ns, "how long attributes may be believed (1s)"),
+	KS_OPT_DURATION(0, "attr-timeout", &arg.attr_ns,
+			"how long attributes may be believed (1s)"),
 	KS_OPT_DURATION(0, "entry-timeout", &arg.entry_ns, "how long names may be believed (1s)"),
-	KS_OPT_ENUM(0, "atime", "WHEN", atime_names, &arg.atime, "access times: no (default), rel, strict"),
+	KS_OPT_ENUM(0, "atime", "WHEN", atime_names, &arg.atime,
+		    "access times: no (default), rel, strict"),
 	KS_OPT_FLAG(0, "no-maintenance", &arg.no_maintenance, "leave deleted data to others"),
-	KS_OPT_STRING(0, "log-file", "FILE", &arg.log_file, "write messages there; SIGHUP opens it anew"),
+	KS_OPT_STRING(0, "log-file", "FILE", &arg.log_file,
+		      "write messages there; SIGHUP opens it anew"),
 	KS_OPT_END,
 };
 
 /* For mount(8), systemd and fstab; they do not concern us. */
-static const char *const dropped[] = { "_netdev", "nofail", "noauto", "auto", "user", "users", "nouser", "owner", "group", "defaults", "rw", "loud",
-				       "silent", "mand", "nomand", "norelatime", "nostrictatime", NULL };
+static const char *const dropped[] = { "_netdev",    "nofail",        "noauto", "auto",  "user",
+				       "users",      "nouser",        "owner",  "group", "defaults",
+				       "rw",         "loud",          "silent", "mand",  "nomand",
+				       "norelatime", "nostrictatime", NULL };
 /* Kernel's and fusermount3's. */
-static const char *const passed[] = { "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync", "nodiratime", NULL };
-static const char *const passed_values[] = { "context=", "fscontext=", "defcontext=", "rootcontext=", NULL };
+static const char *const passed[] = { "suid", "nosuid", "dev",     "nodev",      "exec", "noexec",
+				      "sync", "async",  "dirsync", "nodiratime", NULL };
+static const char *const passed_values[] = { "context=", "fscontext=", "defcontext=",
+					     "rootcontext=", NULL };
 
 static bool is_one_of(const char *const *list, const char *word)
 {
@@ -82,7 +110,9 @@ static bool has_prefix_of(const char *const *list, const char *word)
 
 static const char *pass(const char *key)
 {
-	return ks_buf_printf(&arg.kernel_opts, "%s%s", arg.kernel_opts.n ? "," : "", key) < 0 ? "out of memory" : NULL;
+	return ks_buf_printf(&arg.kernel_opts, "%s%s", arg.kernel_opts.n ? "," : "", key) < 0
+		       ? "out of memory"
+		       : NULL;
 }
 
 static const char *unknown(const char *key)
@@ -93,7 +123,8 @@ static const char *unknown(const char *key)
 	for (const char *const *p = passed; !near && *p; p++)
 		near = ks_typo_distance(key, *p) >= 0 ? *p : NULL;
 	if (near)
-		snprintf(text, sizeof(text), "unknown mount option '%.64s'; did you mean '%s'?", key, near);
+		snprintf(text, sizeof(text), "unknown mount option '%.64s'; did you mean '%s'?",
+			 key, near);
 	else
 		snprintf(text, sizeof(text), "unknown mount option '%.64s'", key);
 	return text;
@@ -134,7 +165,8 @@ static const char *one_option(char *word)
 	bool quiet;
 	int r;
 
-	if (is_one_of(dropped, word) || strncmp(word, "x-", 2) == 0 || strncmp(word, "comment=", 8) == 0)
+	if (is_one_of(dropped, word) || strncmp(word, "x-", 2) == 0 ||
+	    strncmp(word, "comment=", 8) == 0)
 		return NULL;
 	if (is_one_of(passed, word) || has_prefix_of(passed_values, word))
 		return pass(word);

@@ -9,6 +9,7 @@
 #include "base/notify.h"
 #include "base/thread.h"
 #include "fuse/signals.h"
+#include "fuse/transport.h"
 #include "mount.h"
 #include "volume/control.h"
 #include <errno.h>
@@ -39,7 +40,8 @@ static void report(int fd, int code)
 	if (fd < 0)
 		return;
 	if (code < 0) {
-		snprintf(rep.text, sizeof(rep.text), "%s", *ks_fail_text() ? ks_fail_text() : ks_strerror(code));
+		snprintf(rep.text, sizeof(rep.text), "%s",
+			 *ks_fail_text() ? ks_fail_text() : ks_strerror(code));
 		snprintf(rep.hint, sizeof(rep.hint), "%s", ks_fail_hint_text());
 	}
 	/* Less than a pipe takes at once; who does not wait any more does not get it. */
@@ -69,7 +71,8 @@ static void *probe(void *p)
 	}
 	if (s->control)
 		ks_control_set_device(s->control, st.st_dev);
-	ks_log(KS_LOG_INFO, "mounted '%s' (%s), transport %s", arg.spec, s->vol->shown_url, ks_fuse_transport(s->fuse));
+	ks_log(KS_LOG_INFO, "mounted '%s' (%s), transport %s", arg.spec, s->vol->shown_url,
+	       ks_fuse_transport(s->fuse));
 	if (!arg.foreground)
 		let_go();
 	report(s->ready, 0);
@@ -126,14 +129,22 @@ static int open_volume(struct server *s)
 static int mount_it(struct server *s)
 {
 	bool others = !arg.no_allow_other && (arg.allow_other || geteuid() == 0);
-	KS_AUTO(ks_freep) char *opts = ks_asprintf("%s%s%s%.*s", arg.readonly ? "ro" : "rw", others ? ",allow_other" : "", arg.kernel_opts.n ? "," : "",
-						   (int)arg.kernel_opts.n, arg.kernel_opts.n ? arg.kernel_opts.p : "");
+	KS_AUTO(ks_freep)
+	char *opts =
+		ks_asprintf("%s%s%s%.*s", arg.readonly ? "ro" : "rw", others ? ",allow_other" : "",
+			    arg.kernel_opts.n ? "," : "", (int)arg.kernel_opts.n,
+			    arg.kernel_opts.n ? arg.kernel_opts.p : "");
 	struct ks_fuse_opts o = {
 		.vfs = s->vol->vfs,
 		.attr_ns = arg.attr_ns,
 		.entry_ns = arg.entry_ns,
 		.threads = (unsigned int)arg.threads,
 		.single = arg.single,
+		.transport = arg.transport == TRANSPORT_CLASSIC ||
+					     (arg.transport == TRANSPORT_AUTO && arg.single)
+				     ? &ks_transport_classic
+				     : &ks_transport_uring,
+		.transport_must = arg.transport == TRANSPORT_URING,
 		.debug = arg.debug,
 		.export = !arg.subdir,
 		.fsname = arg.spec,
@@ -149,7 +160,9 @@ static int start_helpers(struct server *s)
 {
 	int r = 0;
 
-	s->info = (struct ks_control_info){ .volume = s->vol->settings->name, .mountpoint = arg.mountpoint, .version = KS_VERSION };
+	s->info = (struct ks_control_info){ .volume = s->vol->settings->name,
+					    .mountpoint = arg.mountpoint,
+					    .version = KS_VERSION };
 	if (s->socket)
 		r = ks_control_start(&s->control, s->socket, s->vol->vfs, &s->info);
 	if (r == 0)
@@ -177,7 +190,8 @@ static int take_down(struct server *s)
 	ks_fuse_free(s->fuse);
 	r = ks_volume_close(s->vol);
 	if (r < 0)
-		ks_log(KS_LOG_ERROR, "not everything could be stored: %s", *ks_fail_text() ? ks_fail_text() : ks_strerror(r));
+		ks_log(KS_LOG_ERROR, "not everything could be stored: %s",
+		       *ks_fail_text() ? ks_fail_text() : ks_strerror(r));
 	else if (s->served)
 		ks_log(KS_LOG_INFO, "unmounted");
 	free(s->socket);

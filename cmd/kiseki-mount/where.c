@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 /* Something of type fuse.kiseki is mounted at @dir and answers. */
 static int already(const char *dir, const char *spec)
@@ -24,7 +25,8 @@ static int already(const char *dir, const char *spec)
 		return ks_fail(-EEXIST, "%s: '%s' is mounted here", dir, spec);
 	if (arg.if_not_mounted)
 		return 1;
-	r = ks_fail_hint(-EEXIST, "--if-not-mounted makes this a success", "%s: '%s' is already mounted here", dir, spec);
+	r = ks_fail_hint(-EEXIST, "--if-not-mounted makes this a success",
+			 "%s: '%s' is already mounted here", dir, spec);
 	return r;
 }
 
@@ -36,7 +38,8 @@ static int detach_dead(const char *dir)
 
 	free(spec);
 	if (r == -ENOENT)
-		return ks_fail_hint(-ENOTCONN, "it is not a mount of Kiseki; unmount it first", "%s", dir);
+		return ks_fail_hint(-ENOTCONN, "it is not a mount of Kiseki; unmount it first",
+				    "%s", dir);
 	if (r == 0)
 		r = ks_fuse_umount(dir, KS_UMOUNT_LAZY);
 	if (r < 0)
@@ -53,25 +56,33 @@ static int check_outside(const char *dir)
 	size_t n = strlen(dir);
 
 	if (real && strncmp(real, dir, n) == 0 && (real[n] == '/' || strcmp(dir, "/") == 0))
-		return ks_fail(-EINVAL, "the database %s lies within the mount point %s, and would be hidden by its own mount", real, dir);
+		return ks_fail(-EINVAL,
+			       "the database %s lies within the mount point %s, and would be "
+			       "hidden by its own mount",
+			       real, dir);
 	return 0;
+}
+
+/* Attributes may still be cached; a statfs() always asks. */
+static bool is_dead(const char *dir)
+{
+	struct statfs fs;
+
+	return statfs(dir, &fs) < 0 && errno == ENOTCONN;
 }
 
 int mount_check_where(const char *dir)
 {
 	struct stat st;
 	char *spec = NULL;
-	int r;
+	int r = is_dead(dir) ? detach_dead(dir) : 0;
 
+	if (r < 0)
+		return r;
 	if (stat(dir, &st) < 0) {
 		r = -errno;
-		if (r == -ENOTCONN) {
-			r = detach_dead(dir);
-			if (r == 0 && stat(dir, &st) < 0)
-				r = -errno;
-		}
-		if (r < 0)
-			return r == -ENOENT ? ks_fail_hint(r, "mkdir makes one", "mount point %s", dir) : ks_fail(r, "mount point %s", dir);
+		return r == -ENOENT ? ks_fail_hint(r, "mkdir makes one", "mount point %s", dir)
+				    : ks_fail(r, "mount point %s", dir);
 	}
 	if (!S_ISDIR(st.st_mode))
 		return ks_fail(-ENOTDIR, "mount point %s", dir);

@@ -54,6 +54,5 @@ int main(int argc, char **argv)
 	}
 	ks_status_clear(&s);
 	ks_volume_ref_clear(&ref);
-	free(args);
 	return ks_cmd_exit(r);
 }

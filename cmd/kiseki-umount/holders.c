@@ -14,8 +14,8 @@
 struct scan {
 	const char *dir;
 	int pid;
-	int found;  /* processes */
-	int lines;  /* of this process */
+	int found; /* processes */
+	int lines; /* of this process */
 };
 
 #define LINES_MAX 8 /* of one process: enough to see what it does */

@@ -28,7 +28,8 @@ static const struct ks_opt tool_opts[] = {
 	KS_OPT_FLAG('a', "all", &arg.all, "every mount of Kiseki of this user (root: all)"),
 	KS_OPT_FLAG('f', "force", &arg.force, "fail what is under way, do not flush"),
 	KS_OPT_FLAG('l', "lazy", &arg.lazy, "detach now; it ends when nobody uses it any more"),
-	KS_OPT_DURATION(0, "timeout", &arg.timeout_ns, "give up flushing after that; it stays mounted (exit 5)"),
+	KS_OPT_DURATION(0, "timeout", &arg.timeout_ns,
+			"give up flushing after that; it stays mounted (exit 5)"),
 	KS_OPT_FLAG(0, "no-flush", &arg.no_flush, "do not ask the mount to flush first"),
 	KS_OPT_END,
 };
@@ -134,13 +135,15 @@ static int busy(const struct entry *e, int daemon)
 {
 	ks_cmd_error("%s is busy:", e->dir);
 	if (print_holders(e->dir, daemon) == 0)
-		fprintf(stderr, "    nobody this user may see; another mount inside it, or another user\n");
+		fprintf(stderr,
+			"    nobody this user may see; another mount inside it, or another user\n");
 	return KS_EXIT_TEMPFAIL;
 }
 
 static int take_off(const struct entry *e, const struct ks_control_found *mount, int process)
 {
-	unsigned int flags = (arg.force ? KS_UMOUNT_FORCE | KS_UMOUNT_LAZY : 0) | (arg.lazy ? KS_UMOUNT_LAZY : 0);
+	unsigned int flags = (arg.force ? KS_UMOUNT_FORCE | KS_UMOUNT_LAZY : 0) |
+			     (arg.lazy ? KS_UMOUNT_LAZY : 0);
 	int r;
 
 	ks_fail_clear();

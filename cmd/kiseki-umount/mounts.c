@@ -17,7 +17,8 @@ static void unescape(char *s)
 	char *o = s;
 
 	for (; *s; s++) {
-		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' && s[3] >= '0' && s[3] <= '7') {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' &&
+		    s[3] >= '0' && s[3] <= '7') {
 			*o++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
 			s += 3;
 		} else {
@@ -53,7 +54,9 @@ static int parse(char *line, struct entry *e)
 	unescape(word);
 	unescape(spec);
 	user = super ? strstr(super, "user_id=") : NULL;
-	*e = (struct entry){ .dir = strdup(word), .spec = strdup(spec), .dev = makedev(maj, min),
+	*e = (struct entry){ .dir = strdup(word),
+			     .spec = strdup(spec),
+			     .dev = makedev(maj, min),
 			     .uid = user ? (uid_t)strtoul(user + 8, NULL, 10) : 0 };
 	return e->dir && e->spec ? 1 : -ENOMEM;
 }
@@ -135,7 +138,8 @@ static bool choose_volume(struct entries *e, const char *operand, const char *co
 		KS_AUTO(ks_freep) char *path = NULL;
 		bool same = strcmp(e->v[i].spec, operand) == 0;
 
-		if (!same && known && ks_volume_split(e->v[i].spec, false, &volume, &path) >= 0 && ks_volume_resolve(&ref, volume, &find) == 0)
+		if (!same && known && ks_volume_split(e->v[i].spec, false, &volume, &path) >= 0 &&
+		    ks_volume_resolve(&ref, volume, &find) == 0)
 			same = strcmp(ref.meta_url, want.meta_url) == 0;
 		ks_volume_ref_clear(&ref);
 		e->v[i].chosen |= same;

@@ -28,5 +28,6 @@ void ks_notify(const char *state)
 	if (fd < 0)
 		return;
 	/* Nobody could be told of a failure. */
-	KS_IGNORE(sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)(void *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)) < 0);
+	KS_IGNORE(sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)(void *)&a,
+			 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)) < 0);
 }

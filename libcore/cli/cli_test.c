@@ -77,6 +77,7 @@ static int parse(char **argv, char ***args)
 		argc++;
 	memset(&got, 0, sizeof(got));
 	memset(&ks_common, 0, sizeof(ks_common));
+	free(ks_cli.args);
 	memset(&ks_cli, 0, sizeof(ks_cli));
 	return ks_cmd_parse(&cmd, argc, argv, args);
 }
@@ -99,7 +100,6 @@ KS_TEST(reads_every_kind_of_value)
 	ks_check_eq(got.n, 7);
 	ks_check_eq(got.which, 1);
 	ks_check_str(got.text, "(none)");
-	free(args);
 }
 
 KS_TEST(options_stand_behind_operands_too)
@@ -118,7 +118,6 @@ KS_TEST(options_stand_behind_operands_too)
 	ks_check_eq(got.count, 0);
 	ks_check(ks_cmd_given("flag"));
 	ks_check(!ks_cmd_given("count"));
-	free(args);
 }
 
 /* Runs the parser in a child; its exit status, its output in @out. */
@@ -219,7 +218,6 @@ KS_TEST(files_give_defaults_only)
 	ks_check_ok(ks_cmd_default(NULL, "no-such-thing", "1"));
 	ks_check_eq(ks_cmd_default(NULL, "flag", "perhaps"), -EINVAL);
 	ks_check_eq(ks_cmd_default(NULL, "number", "99"), -EINVAL);
-	free(args);
 }
 
 KS_TEST(the_environment_is_weaker_than_the_command_line)
@@ -229,12 +227,10 @@ KS_TEST(the_environment_is_weaker_than_the_command_line)
 	setenv("KISEKI_PROGRESS", "never", 1);
 	parse(ARGV(W("x")), &args);
 	ks_check_eq(ks_common.progress, KS_PROGRESS_NEVER);
-	free(args);
 	parse(ARGV(W("--progress=always")), &args);
 	ks_check_eq(ks_common.progress, KS_PROGRESS_ALWAYS);
 	ks_check_ok(ks_cmd_default(NULL, "progress", "never"));
 	ks_check_eq(ks_common.progress, KS_PROGRESS_ALWAYS);
-	free(args);
 	unsetenv("KISEKI_PROGRESS");
 }
 

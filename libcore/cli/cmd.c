@@ -310,7 +310,7 @@ int ks_cmd_parse(const struct ks_cmd *cmd, int argc, char **argv, char ***args)
 	ks_cli.start_ns = ks_clock_real_ns();
 	ks_cli.start_mono_ns = ks_clock_mono_ns();
 	collect(cmd);
-	*args = calloc((size_t)argc + 1, sizeof(**args));
+	ks_cli.args = *args = calloc((size_t)argc + 1, sizeof(**args));
 	if (!*args) {
 		fprintf(stderr, "%s: out of memory\n", cmd->name);
 		exit(KS_EXIT_OSERR); // NOLINT(concurrency-mt-unsafe)

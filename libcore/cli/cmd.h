@@ -157,7 +157,7 @@ extern struct ks_common ks_common;
 
 /**
  * ks_cmd_parse() - read the command line
- * @args: the operands, ends with NULL
+ * @args: the operands, ends with NULL; borrowed for ever
  *
  * Prints and exits for --help, --version, --usage, --list-options and for every mistake (64, with the culprit, the nearest
  * option and a pointer to --help). Options may stand behind operands, also when POSIXLY_CORRECT is set; "--" ends them.

@@ -70,6 +70,7 @@ int ks_exit_of_errno(int err)
 	case EISDIR:
 	case EROFS:
 	case EMLINK:
+	case EXDEV:
 		return KS_EXIT_CANTCREAT;
 	case EIO:
 	case ENOSPC:

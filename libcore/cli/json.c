@@ -19,7 +19,7 @@ void ks_json_print(json_t *line)
 		json_decref(line);
 		return;
 	}
-	text = json_dumps(line, JSON_COMPACT);
+	text = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9));
 	json_decref(line);
 	if (!text)
 		return;

@@ -38,6 +38,9 @@ void ks_cmd_catch_signals(void)
 		sigaction(SIGTERM, &sa, NULL);
 	/* Inherited as ignored it would make an error message of a reader who has seen enough. */
 	signal(SIGPIPE, SIG_DFL);
+	/* It asks how far the tool is; before there is an answer it must not end it. */
+	if (ks_cli.cmd->common & KS_CMD_PROGRESS)
+		signal(SIGUSR1, SIG_IGN);
 }
 
 bool ks_cmd_stopped(void)
@@ -61,24 +64,44 @@ static void to_stderr(const char *lead, const char *fmt, va_list ap)
 	ks_progress_unlock();
 }
 
+/* The first one is what the summary says. Needs the terminal's lock. */
+KS_PRINTF(2, 0)
+static void remember(char **kept, const char *fmt, va_list ap)
+{
+	if (!*kept && vasprintf(kept, fmt, ap) < 0)
+		*kept = NULL;
+}
+
 void ks_cmd_error(const char *fmt, ...)
 {
 	char lead[64];
 	va_list ap;
 
 	snprintf(lead, sizeof(lead), "%s: ", ks_cmd_name());
+	ks_progress_lock();
 	va_start(ap, fmt);
 	to_stderr(lead, fmt, ap);
 	va_end(ap);
+	ks_cli.errors++;
+	va_start(ap, fmt);
+	remember(&ks_cli.error_text, fmt, ap);
+	va_end(ap);
+	ks_progress_unlock();
 }
 
 void ks_cmd_hint(const char *fmt, ...)
 {
 	va_list ap;
 
+	ks_progress_lock();
 	va_start(ap, fmt);
 	to_stderr("  hint: ", fmt, ap);
 	va_end(ap);
+	va_start(ap, fmt);
+	if (ks_cli.errors == 1)
+		remember(&ks_cli.error_hint, fmt, ap);
+	va_end(ap);
+	ks_progress_unlock();
 }
 
 void ks_cmd_note(const char *fmt, ...)
@@ -165,11 +188,6 @@ int ks_cmd_report(int err)
 	ks_cmd_error("%s", text ? text : "out of memory");
 	if (*hint)
 		ks_cmd_hint("%s", hint);
-	if (!ks_cli.reported) {
-		ks_cli.error_text = ks_steal(&text);
-		ks_cli.error_hint = *hint ? strdup(hint) : NULL;
-	}
-	ks_cli.reported = true;
 	ks_fail_clear();
 	return ks_exit_of_errno(err);
 }

@@ -12,6 +12,7 @@ enum ks_opt_source { KS_FROM_NOWHERE, KS_FROM_FILE, KS_FROM_ENV, KS_FROM_COMMAND
 
 struct ks_cli_state {
 	const struct ks_cmd *cmd;
+	char **args;
 	const struct ks_opt *opts[KS_CLI_OPTS_MAX]; /* the tool's, then the common ones */
 	enum ks_opt_source source[KS_CLI_OPTS_MAX];
 	int nopts;
@@ -22,7 +23,7 @@ struct ks_cli_state {
 	/* What the summary says about a failure: the first that was reported. */
 	char *error_text;
 	char *error_hint;
-	bool reported;
+	unsigned int errors;
 };
 
 extern struct ks_cli_state ks_cli;

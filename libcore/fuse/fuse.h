@@ -13,18 +13,20 @@ struct ks_fuse;
 struct ks_transport_ops;
 
 struct ks_fuse_opts {
-	struct ks_vfs *vfs;    /* borrowed */
-	int64_t attr_ns;       /* how long the kernel may believe attributes */
-	int64_t entry_ns;      /* ... names, also that there is none */
-	unsigned int threads;  /* that serve requests, at most; 0: the transport's own number */
-	bool single;	       /* one thread: requests one after the other */
-	bool debug;	       /* libfuse prints every request on stderr */
-	bool export;	       /* answer "." and ".." by node id (NFS); not for subtree mounts */
-	const char *fsname;    /* the source in mountinfo, byte for byte */
-	const char *subtype;   /* "kiseki": the type is then fuse.kiseki */
-	const char *mount_opts; /* for the kernel and fusermount3, "ro,nodev,allow_other"; may be NULL */
+	struct ks_vfs *vfs;   /* borrowed */
+	int64_t attr_ns;      /* how long the kernel may believe attributes */
+	int64_t entry_ns;     /* ... names, also that there is none */
+	unsigned int threads; /* that serve requests, at most; 0: the transport's own number */
+	bool single;          /* one thread: requests one after the other */
+	bool debug;           /* libfuse prints every request on stderr */
+	bool export;          /* answer "." and ".." by node id (NFS); not for subtree mounts */
+	const char *fsname;   /* the source in mountinfo, byte for byte */
+	const char *subtype;  /* "kiseki": the type is then fuse.kiseki */
+	const char *
+		mount_opts; /* for the kernel and fusermount3, "ro,nodev,allow_other"; may be NULL */
 	const struct ks_transport_ops *transport; /* NULL: classic */
-	void *transport_arg;			  /* borrowed */
+	bool transport_must;                      /* fail rather than carry requests another way */
+	void *transport_arg;                      /* borrowed */
 };
 
 int ks_fuse_new(struct ks_fuse **out, const struct ks_fuse_opts *o) KS_MUST_CHECK;

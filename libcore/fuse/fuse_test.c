@@ -31,10 +31,19 @@ static void *run_session(void *arg)
 }
 
 /* Sends a request of up to three parts; the reply's error. */
-static int call(struct rig *g, uint32_t op, uint64_t node, const void *a, size_t an, const void *b, size_t bn, const void *c, size_t cn)
+static int call(struct rig *g, uint32_t op, uint64_t node, const void *a, size_t an, const void *b,
+		size_t bn, const void *c, size_t cn)
 {
-	struct fuse_in_header in = { .len = (uint32_t)(sizeof(in) + an + bn + cn), .opcode = op, .unique = ++g->unique, .nodeid = node, .uid = g->uid, .pid = 1 };
-	struct iovec iov[] = { { &in, sizeof(in) }, { (void *)(uintptr_t)a, an }, { (void *)(uintptr_t)b, bn }, { (void *)(uintptr_t)c, cn } };
+	struct fuse_in_header in = { .len = (uint32_t)(sizeof(in) + an + bn + cn),
+				     .opcode = op,
+				     .unique = ++g->unique,
+				     .nodeid = node,
+				     .uid = g->uid,
+				     .pid = 1 };
+	struct iovec iov[] = { { &in, sizeof(in) },
+			       { (void *)(uintptr_t)a, an },
+			       { (void *)(uintptr_t)b, bn },
+			       { (void *)(uintptr_t)c, cn } };
 	struct fuse_out_header out;
 	ssize_t n;
 
@@ -53,9 +62,14 @@ static int call(struct rig *g, uint32_t op, uint64_t node, const void *a, size_t
 
 static void init(struct rig *g)
 {
-	struct fuse_init_in in = { .major = 7, .minor = 31, .max_readahead = 131072,
-				   .flags = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_WRITEBACK_CACHE |
-					    FUSE_PARALLEL_DIROPS | FUSE_ASYNC_DIO | FUSE_BIG_WRITES | FUSE_EXPORT_SUPPORT | FUSE_MAX_PAGES };
+	struct fuse_init_in in = { .major = 7,
+				   .minor = 31,
+				   .max_readahead = 131072,
+				   .flags = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC |
+					    FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO |
+					    FUSE_WRITEBACK_CACHE | FUSE_PARALLEL_DIROPS |
+					    FUSE_ASYNC_DIO | FUSE_BIG_WRITES | FUSE_EXPORT_SUPPORT |
+					    FUSE_MAX_PAGES };
 	struct fuse_init_out out;
 
 	ks_check_eq(call1(g, FUSE_INIT, 0, &in, sizeof(in)), 0);
@@ -69,10 +83,16 @@ static void init(struct rig *g)
 
 static void start(struct rig *g, ks_ino_t root, const char *name)
 {
-	struct ks_volume_settings s = { .format_version = 1, .block_size = KS_BLOCK_DEFAULT, .data_url = "mem://fuse" };
+	struct ks_volume_settings s = { .format_version = 1,
+					.block_size = KS_BLOCK_DEFAULT,
+					.data_url = "mem://fuse" };
 	struct ks_meta_opts mo = { 0 };
 	struct ks_vfs_opts vo = { .root = root, .data = { .buffer_bytes = 32 * KS_MIB } };
-	struct ks_fuse_opts fo = { .attr_ns = 1000000000, .entry_ns = 1000000000, .transport = &ks_transport_test, .export = true, .threads = 4 };
+	struct ks_fuse_opts fo = { .attr_ns = 1000000000,
+				   .entry_ns = 1000000000,
+				   .transport = &ks_transport_test,
+				   .export = true,
+				   .threads = 4 };
 	char url[64], *space = malloc(MSG_MAX + 64);
 	int size = 2 * MSG_MAX, r;
 
@@ -122,16 +142,19 @@ static uint64_t mkdir_(struct rig *g, uint64_t parent, const char *name)
 {
 	struct fuse_mkdir_in in = { .mode = 0755 };
 
-	ks_check_eq(call(g, FUSE_MKDIR, parent, &in, sizeof(in), name, strlen(name) + 1, NULL, 0), 0);
+	ks_check_eq(call(g, FUSE_MKDIR, parent, &in, sizeof(in), name, strlen(name) + 1, NULL, 0),
+		    0);
 	return entry(g).nodeid;
 }
 
-static uint64_t create(struct rig *g, uint64_t parent, const char *name, uint32_t flags, uint64_t *fh, uint32_t *open_flags)
+static uint64_t create(struct rig *g, uint64_t parent, const char *name, uint32_t flags,
+		       uint64_t *fh, uint32_t *open_flags)
 {
 	struct fuse_create_in in = { .flags = flags | O_CREAT, .mode = S_IFREG | 0644 };
 	struct fuse_open_out o;
 
-	ks_check_eq(call(g, FUSE_CREATE, parent, &in, sizeof(in), name, strlen(name) + 1, NULL, 0), 0);
+	ks_check_eq(call(g, FUSE_CREATE, parent, &in, sizeof(in), name, strlen(name) + 1, NULL, 0),
+		    0);
 	ks_check_eq(g->reply_n, sizeof(struct fuse_entry_out) + sizeof(o));
 	memcpy(&o, g->reply + sizeof(struct fuse_entry_out), sizeof(o));
 	*fh = o.fh;
@@ -154,7 +177,8 @@ static int open_(struct rig *g, uint64_t node, uint32_t flags, uint64_t *fh, uin
 	return 0;
 }
 
-static int write_(struct rig *g, uint64_t node, uint64_t fh, uint64_t off, const void *p, uint32_t n)
+static int write_(struct rig *g, uint64_t node, uint64_t fh, uint64_t off, const void *p,
+		  uint32_t n)
 {
 	struct fuse_write_in in = { .fh = fh, .offset = off, .size = n };
 	struct fuse_write_out out;
@@ -313,7 +337,8 @@ KS_TEST(keep_cache)
 }
 
 /* Reads a whole directory with requests of @size; how many entries, "." and ".." too. */
-static int list(struct rig *g, uint64_t node, uint32_t op, uint32_t size, uint64_t stop_at, uint64_t *cookie)
+static int list(struct rig *g, uint64_t node, uint32_t op, uint32_t size, uint64_t stop_at,
+		uint64_t *cookie)
 {
 	struct fuse_open_in o = { .flags = O_RDONLY | O_DIRECTORY };
 	struct fuse_read_in in = { .size = size, .offset = *cookie };
@@ -335,7 +360,8 @@ static int list(struct rig *g, uint64_t node, uint32_t op, uint32_t size, uint64
 			size_t head = op == FUSE_READDIRPLUS ? sizeof(struct fuse_entry_out) : 0;
 
 			memcpy(&d, g->reply + at + head, offsetof(struct fuse_dirent, name));
-			at += FUSE_DIRENT_ALIGN(head + offsetof(struct fuse_dirent, name) + d.namelen);
+			at += FUSE_DIRENT_ALIGN(head + offsetof(struct fuse_dirent, name) +
+						d.namelen);
 			in.offset = d.off;
 			n++;
 		}
@@ -361,7 +387,9 @@ KS_TEST(directories)
 		char name[32];
 
 		snprintf(name, sizeof(name), "file-%d", i);
-		ks_check_eq(call(&g, FUSE_MKNOD, d, &in, sizeof(in), name, strlen(name) + 1, NULL, 0), 0);
+		ks_check_eq(
+			call(&g, FUSE_MKNOD, d, &in, sizeof(in), name, strlen(name) + 1, NULL, 0),
+			0);
 	}
 	ks_check_eq(list(&g, d, FUSE_READDIR, 4096, 0, &(uint64_t){ 0 }), 502);
 	ks_check_eq(list(&g, d, FUSE_READDIR, 512, 0, &(uint64_t){ 0 }), 502);
@@ -377,7 +405,9 @@ KS_TEST(directories)
 KS_TEST(attributes)
 {
 	struct rig g;
-	struct fuse_setattr_in set = { .valid = FATTR_MODE | FATTR_MTIME, .mode = 0640, .mtime = 12345, .mtimensec = 678 };
+	struct fuse_setattr_in set = {
+		.valid = FATTR_MODE | FATTR_MTIME, .mode = 0640, .mtime = 12345, .mtimensec = 678
+	};
 	struct fuse_setxattr_in xin = { .size = 3 };
 	struct fuse_getxattr_in gin = { .size = 100 };
 	struct fuse_ioctl_in io = { .cmd = FS_IOC_GETFLAGS, .out_size = sizeof(int) };
@@ -397,12 +427,16 @@ KS_TEST(attributes)
 	ks_check_eq(getattr(&g, f).mtimensec, 678);
 	ks_check_eq(getattr(&g, f).size, 3);
 	/* Without FUSE_SETXATTR_EXT the kernel sends the short form. */
-	ks_check_eq(call(&g, FUSE_SETXATTR, f, &xin, FUSE_COMPAT_SETXATTR_IN_SIZE, "user.k", 7, "val", 3), 0);
+	ks_check_eq(call(&g, FUSE_SETXATTR, f, &xin, FUSE_COMPAT_SETXATTR_IN_SIZE, "user.k", 7,
+			 "val", 3),
+		    0);
 	ks_check_eq(call(&g, FUSE_GETXATTR, f, &gin, sizeof(gin), "user.k", 7, NULL, 0), 0);
 	ks_check_eq(g.reply_n, 3);
 	ks_check_mem(g.reply, "val", 3);
 	ks_check_eq(call(&g, FUSE_GETXATTR, f, &gin, sizeof(gin), "user.no", 8, NULL, 0), -ENODATA);
-	ks_check_eq(call(&g, FUSE_GETXATTR, f, &gin, sizeof(gin), "system.posix_acl_access", 24, NULL, 0), -EOPNOTSUPP);
+	ks_check_eq(call(&g, FUSE_GETXATTR, f, &gin, sizeof(gin), "system.posix_acl_access", 24,
+			 NULL, 0),
+		    -EOPNOTSUPP);
 	gin.size = 2;
 	ks_check_eq(call(&g, FUSE_GETXATTR, f, &gin, sizeof(gin), "user.k", 7, NULL, 0), -ERANGE);
 	gin.size = 100;
@@ -464,7 +498,10 @@ KS_TEST(many_at_once)
 	d = mkdir_(&g, 1, "d");
 	for (int round = 0; round < 50; round++) {
 		for (int i = 0; i < 40; i++) {
-			struct fuse_in_header h = { .len = sizeof(h) + sizeof(in), .opcode = FUSE_GETATTR, .unique = 100000 + (uint64_t)i, .nodeid = d };
+			struct fuse_in_header h = { .len = sizeof(h) + sizeof(in),
+						    .opcode = FUSE_GETATTR,
+						    .unique = 100000 + (uint64_t)i,
+						    .nodeid = d };
 			struct iovec iov[] = { { &h, sizeof(h) }, { &in, sizeof(in) } };
 
 			ks_check_eq(writev(g.fds[1], iov, 2), h.len);

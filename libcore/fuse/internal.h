@@ -32,7 +32,7 @@ struct ks_fuse {
 
 	pthread_mutex_t mu;
 	pthread_t runner; /* [mu] the thread in ks_fuse_run() */
-	bool running;	  /* [mu] */
+	bool running;     /* [mu] */
 };
 
 /* The operations, in the files that have them. */

@@ -44,7 +44,8 @@ static uint32_t set_bits(int to_set)
 	return set;
 }
 
-static void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_set, struct fuse_file_info *fi)
+static void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_set,
+		       struct fuse_file_info *fi)
 {
 	struct ks_fuse *f = ks_fuse_of(req);
 	struct ks_ctx c = ks_fuse_ctx(req);
@@ -59,19 +60,24 @@ static void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_
 	};
 
 	(void)fi;
-	ks_fuse_reply_attr(req, &c, ks_vfs_setattr(f->vfs, &c, ks_fuse_ino(f, node), set_bits(to_set), &in, &a), &a);
+	ks_fuse_reply_attr(
+		req, &c,
+		ks_vfs_setattr(f->vfs, &c, ks_fuse_ino(f, node), set_bits(to_set), &in, &a), &a);
 }
 
-static void op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags)
+static void op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value,
+			size_t size, int flags)
 {
 	struct ks_fuse *f = ks_fuse_of(req);
 	struct ks_ctx c = ks_fuse_ctx(req);
 
-	ks_fuse_reply(req, &c, ks_vfs_setxattr(f->vfs, &c, ks_fuse_ino(f, node), name, value, size, flags));
+	ks_fuse_reply(req, &c,
+		      ks_vfs_setxattr(f->vfs, &c, ks_fuse_ino(f, node), name, value, size, flags));
 }
 
 /* The answer to getxattr and listxattr: the length when none was offered, else all of it. */
-static void reply_xattr(fuse_req_t req, const struct ks_ctx *c, int r, struct ks_buf *b, size_t size)
+static void reply_xattr(fuse_req_t req, const struct ks_ctx *c, int r, struct ks_buf *b,
+			size_t size)
 {
 	if (r == 0 && size > 0 && b->n > size)
 		r = -ERANGE;
@@ -150,7 +156,8 @@ static int set_flags(struct ks_fuse *f, const struct ks_ctx *c, ks_ino_t ino, un
 	return ks_vfs_setattr(f->vfs, c, ino, KS_SET_FLAGS, &in, &a);
 }
 
-static void op_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int cmd, void *arg, struct fuse_file_info *fi, unsigned int flags, const void *in_buf,
+static void op_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int cmd, void *arg,
+		     struct fuse_file_info *fi, unsigned int flags, const void *in_buf,
 		     size_t in_size, size_t out_size)
 {
 	struct ks_fuse *f = ks_fuse_of(req);
@@ -197,7 +204,8 @@ static void op_statfs(fuse_req_t req, fuse_ino_t node)
 	st.f_bfree = s.free_bytes / st.f_frsize;
 	st.f_bavail = st.f_bfree;
 	/* Without a limit: as many inodes as there is room for file data, as btrfs and xfs think of it. */
-	st.f_ffree = s.inodes_max ? (s.inodes_max > s.inodes ? s.inodes_max - s.inodes : 0) : ks_max(st.f_bfree, (fsblkcnt_t)1);
+	st.f_ffree = s.inodes_max ? (s.inodes_max > s.inodes ? s.inodes_max - s.inodes : 0)
+				  : ks_max(st.f_bfree, (fsblkcnt_t)1);
 	st.f_files = s.inodes + st.f_ffree;
 	st.f_favail = st.f_ffree;
 	KS_IGNORE(fuse_reply_statfs(req, &st));

@@ -10,13 +10,14 @@ struct fill {
 	struct ks_fuse *f;
 	char *buf;
 	size_t size, used;
-	size_t run;  /* where the entries of the last hash begin */
+	size_t run; /* where the entries of the last hash begin */
 	bool plus;
-	bool cut;    /* a run of one hash did not fit */
+	bool cut; /* a run of one hash did not fit */
 };
 
 /* The length of the entry, whether it fitted or not. */
-static size_t add(struct fill *d, const char *name, uint64_t cookie, ks_ino_t ino, uint32_t dtype, const struct ks_attr *a)
+static size_t add(struct fill *d, const char *name, uint64_t cookie, ks_ino_t ino, uint32_t dtype,
+		  const struct ks_attr *a)
 {
 	struct fuse_entry_param e = { 0 };
 	bool dot = cookie < KS_DENTRY_HASH_MIN;
@@ -29,11 +30,14 @@ static size_t add(struct fill *d, const char *name, uint64_t cookie, ks_ino_t in
 		e.attr.st_mode = dtype << 12;
 	}
 	if (d->plus)
-		return fuse_add_direntry_plus(d->req, d->buf + d->used, d->size - d->used, name, &e, (off_t)cookie);
-	return fuse_add_direntry(d->req, d->buf + d->used, d->size - d->used, name, &e.attr, (off_t)cookie);
+		return fuse_add_direntry_plus(d->req, d->buf + d->used, d->size - d->used, name, &e,
+					      (off_t)cookie);
+	return fuse_add_direntry(d->req, d->buf + d->used, d->size - d->used, name, &e.attr,
+				 (off_t)cookie);
 }
 
-static int fill_one(void *arg, const char *name, size_t namelen, uint64_t cookie, ks_ino_t ino, uint32_t dtype, const struct ks_attr *a, bool glued)
+static int fill_one(void *arg, const char *name, size_t namelen, uint64_t cookie, ks_ino_t ino,
+		    uint32_t dtype, const struct ks_attr *a, bool glued)
 {
 	struct fill *d = arg;
 	char text[KS_NAME_MAX + 1];
@@ -58,7 +62,11 @@ static int fill_one(void *arg, const char *name, size_t namelen, uint64_t cookie
 static void do_readdir(fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
 {
 	struct ks_ctx c = ks_fuse_ctx(req);
-	struct fill d = { .req = req, .f = ks_fuse_of(req), .size = size, .plus = plus, .buf = ks_fuse_buffer(size) };
+	struct fill d = { .req = req,
+			  .f = ks_fuse_of(req),
+			  .size = size,
+			  .plus = plus,
+			  .buf = ks_fuse_buffer(size) };
 	int r = -ENOMEM;
 
 	if (d.buf)
@@ -88,13 +96,15 @@ static void op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
 		ks_vfs_release(fh);
 }
 
-static void op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
+static void op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off,
+		       struct fuse_file_info *fi)
 {
 	(void)node;
 	do_readdir(req, size, off, fi, false);
 }
 
-static void op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
+static void op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t off,
+			   struct fuse_file_info *fi)
 {
 	(void)node;
 	do_readdir(req, size, off, fi, true);

@@ -8,7 +8,8 @@
 #include <fcntl.h>
 
 /* How the kernel shall treat this open file. */
-static void set_info(const struct ks_fuse *f, struct fuse_file_info *fi, struct ks_fh *fh, const struct ks_open_how *how)
+static void set_info(const struct ks_fuse *f, struct fuse_file_info *fi, struct ks_fh *fh,
+		     const struct ks_open_how *how)
 {
 	fi->fh = (uintptr_t)fh;
 	fi->keep_cache = how->keep_cache;
@@ -38,7 +39,8 @@ static void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 		ks_vfs_release(fh);
 }
 
-static void reply_create(fuse_req_t req, struct fuse_file_info *fi, struct ks_fh *fh, const struct ks_attr *a, const struct ks_open_how *how)
+static void reply_create(fuse_req_t req, struct fuse_file_info *fi, struct ks_fh *fh,
+			 const struct ks_attr *a, const struct ks_open_how *how)
 {
 	struct ks_fuse *f = ks_fuse_of(req);
 	struct fuse_entry_param e;
@@ -49,7 +51,8 @@ static void reply_create(fuse_req_t req, struct fuse_file_info *fi, struct ks_fh
 		ks_vfs_release(fh);
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		      struct fuse_file_info *fi)
 {
 	struct ks_fuse *f = ks_fuse_of(req);
 	struct ks_ctx c = ks_fuse_ctx(req);
@@ -57,7 +60,8 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	struct ks_attr a;
 	struct ks_fh *fh;
 	/* Another mount may have made it meanwhile. It is not opened here, past the permission checks: ESTALE makes the kernel look it up anew and open it. */
-	int r = ks_vfs_create(f->vfs, &c, ks_fuse_ino(f, parent), name, mode, fi->flags | O_EXCL, &a, &fh, &how);
+	int r = ks_vfs_create(f->vfs, &c, ks_fuse_ino(f, parent), name, mode, fi->flags | O_EXCL,
+			      &a, &fh, &how);
 
 	if (r < 0)
 		ks_fuse_reply(req, &c, r == -EEXIST && !(fi->flags & O_EXCL) ? -ESTALE : r);
@@ -82,7 +86,8 @@ static void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fu
 }
 #endif
 
-static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
+static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off,
+		    struct fuse_file_info *fi)
 {
 	const struct ks_transport_ops *t = ks_fuse_of(req)->transport;
 	struct ks_ctx c = ks_fuse_ctx(req);
@@ -101,7 +106,8 @@ static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, str
 		KS_IGNORE(fuse_reply_buf(req, buf, (size_t)n));
 }
 
-static void op_write(fuse_req_t req, fuse_ino_t node, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)
+static void op_write(fuse_req_t req, fuse_ino_t node, const char *buf, size_t size, off_t off,
+		     struct fuse_file_info *fi)
 {
 	struct ks_ctx c = ks_fuse_ctx(req);
 	ssize_t n = ks_vfs_write(ks_fuse_fh(fi), &c, (uint64_t)off, buf, size);
@@ -136,15 +142,18 @@ static void op_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_
 	ks_fuse_reply(req, &c, ks_vfs_fsync(ks_fuse_fh(fi), &c, datasync));
 }
 
-static void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len, struct fuse_file_info *fi)
+static void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len,
+			 struct fuse_file_info *fi)
 {
 	struct ks_ctx c = ks_fuse_ctx(req);
 
 	(void)node;
-	ks_fuse_reply(req, &c, ks_vfs_fallocate(ks_fuse_fh(fi), &c, mode, (uint64_t)off, (uint64_t)len));
+	ks_fuse_reply(req, &c,
+		      ks_vfs_fallocate(ks_fuse_fh(fi), &c, mode, (uint64_t)off, (uint64_t)len));
 }
 
-static void op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struct fuse_file_info *fi)
+static void op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence,
+		     struct fuse_file_info *fi)
 {
 	struct ks_ctx c = ks_fuse_ctx(req);
 	uint64_t at;
@@ -157,7 +166,8 @@ static void op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, str
 		KS_IGNORE(fuse_reply_lseek(req, (off_t)at));
 }
 
-static void op_copy_file_range(fuse_req_t req, fuse_ino_t node_in, off_t off_in, struct fuse_file_info *fi_in, fuse_ino_t node_out, off_t off_out,
+static void op_copy_file_range(fuse_req_t req, fuse_ino_t node_in, off_t off_in,
+			       struct fuse_file_info *fi_in, fuse_ino_t node_out, off_t off_out,
 			       struct fuse_file_info *fi_out, size_t len, int flags)
 {
 	struct ks_ctx c = ks_fuse_ctx(req);
@@ -166,7 +176,8 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t node_in, off_t off_in,
 	(void)node_in;
 	(void)node_out;
 	if (flags == 0)
-		n = ks_vfs_copy_range(ks_fuse_fh(fi_in), (uint64_t)off_in, ks_fuse_fh(fi_out), (uint64_t)off_out, len, &c);
+		n = ks_vfs_copy_range(ks_fuse_fh(fi_in), (uint64_t)off_in, ks_fuse_fh(fi_out),
+				      (uint64_t)off_out, len, &c);
 	if (n < 0)
 		ks_fuse_reply(req, &c, (int)n);
 	else

@@ -40,7 +40,10 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 	struct ks_ctx c = ks_fuse_ctx(req);
 	struct ks_attr a;
 
-	ks_fuse_reply_entry(req, &c, ks_vfs_mknod(f->vfs, &c, ks_fuse_ino(f, parent), name, mode, (uint32_t)rdev, &a), &a);
+	ks_fuse_reply_entry(
+		req, &c,
+		ks_vfs_mknod(f->vfs, &c, ks_fuse_ino(f, parent), name, mode, (uint32_t)rdev, &a),
+		&a);
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -49,7 +52,8 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 	struct ks_ctx c = ks_fuse_ctx(req);
 	struct ks_attr a;
 
-	ks_fuse_reply_entry(req, &c, ks_vfs_mkdir(f->vfs, &c, ks_fuse_ino(f, parent), name, mode, &a), &a);
+	ks_fuse_reply_entry(req, &c,
+			    ks_vfs_mkdir(f->vfs, &c, ks_fuse_ino(f, parent), name, mode, &a), &a);
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -58,7 +62,8 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 	struct ks_ctx c = ks_fuse_ctx(req);
 	struct ks_attr a;
 
-	ks_fuse_reply_entry(req, &c, ks_vfs_symlink(f->vfs, &c, ks_fuse_ino(f, parent), name, target, &a), &a);
+	ks_fuse_reply_entry(
+		req, &c, ks_vfs_symlink(f->vfs, &c, ks_fuse_ino(f, parent), name, target, &a), &a);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t newparent, const char *newname)
@@ -67,7 +72,10 @@ static void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t newparent, const
 	struct ks_ctx c = ks_fuse_ctx(req);
 	struct ks_attr a;
 
-	ks_fuse_reply_entry(req, &c, ks_vfs_link(f->vfs, &c, ks_fuse_ino(f, node), ks_fuse_ino(f, newparent), newname, &a), &a);
+	ks_fuse_reply_entry(req, &c,
+			    ks_vfs_link(f->vfs, &c, ks_fuse_ino(f, node), ks_fuse_ino(f, newparent),
+					newname, &a),
+			    &a);
 }
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -86,12 +94,15 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	ks_fuse_reply(req, &c, ks_vfs_rmdir(f->vfs, &c, ks_fuse_ino(f, parent), name));
 }
 
-static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname, unsigned int flags)
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+		      const char *newname, unsigned int flags)
 {
 	struct ks_fuse *f = ks_fuse_of(req);
 	struct ks_ctx c = ks_fuse_ctx(req);
 
-	ks_fuse_reply(req, &c, ks_vfs_rename(f->vfs, &c, ks_fuse_ino(f, parent), name, ks_fuse_ino(f, newparent), newname, flags));
+	ks_fuse_reply(req, &c,
+		      ks_vfs_rename(f->vfs, &c, ks_fuse_ino(f, parent), name,
+				    ks_fuse_ino(f, newparent), newname, flags));
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t node)

@@ -4,13 +4,16 @@
 #include <stdlib.h>
 
 #define BUFFER_MIN ((size_t)1 << 20) /* the largest READ of the kernel's defaults */
-#define BLKSIZE 65536		     /* what stdio and cp take as the unit of I/O */
+#define BLKSIZE 65536                /* what stdio and cp take as the unit of I/O */
 
 struct ks_ctx ks_fuse_ctx(fuse_req_t req)
 {
 	const struct fuse_ctx *fc = fuse_req_ctx(req);
 	const struct ks_transport_ops *t = ks_fuse_of(req)->transport;
-	struct ks_ctx c = { .cred = { .uid = fc->uid, .gid = fc->gid, .pid = (uint32_t)fc->pid, .umask = fc->umask } };
+	struct ks_ctx c = { .cred = { .uid = fc->uid,
+				      .gid = fc->gid,
+				      .pid = (uint32_t)fc->pid,
+				      .umask = fc->umask } };
 
 	if (t->must_not_block && t->must_not_block())
 		c.flags |= KS_VFS_NOBLOCK;
@@ -89,7 +92,8 @@ static _Thread_local struct {
 	void *p;
 	size_t n;
 } buffer;
-static pthread_key_t buffer_key; /* only frees at the end of a thread; libfuse makes and ends threads as it likes */
+static pthread_key_t
+	buffer_key; /* only frees at the end of a thread; libfuse makes and ends threads as it likes */
 static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
 
 static void make_key(void)

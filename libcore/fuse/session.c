@@ -24,9 +24,13 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct ks_fuse *f = userdata;
 
-	want(conn, FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS |
-			   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR | FUSE_CAP_HANDLE_KILLPRIV,
+	want(conn,
+	     FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
+		     FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
+		     FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR,
 	     true);
+	/* Version 1 leaves to us what the kernel does better, since it sees CAP_FSETID. */
+	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false);
 	/* The vfs clears setuid whoever writes; then the kernel need not ask for security.capability before every write. */
 #ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2, true);
@@ -36,8 +40,10 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	 * Write-back caching in the kernel loses data that was fsynced when the disk is full, and breaks close-to-open; splicing requests
 	 * larger than a pipe makes libfuse allocate and copy.
 	 */
-	want(conn, FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_POSIX_ACL |
-			   FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_CACHE_SYMLINKS,
+	want(conn,
+	     FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+		     FUSE_CAP_SPLICE_MOVE | FUSE_CAP_POSIX_ACL | FUSE_CAP_POSIX_LOCKS |
+		     FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_CACHE_SYMLINKS,
 	     false);
 	conn->max_write = MAX_WRITE;
 	conn->max_background = MAX_BACKGROUND;
@@ -76,7 +82,8 @@ static int make_args(struct fuse_args *args, const struct ks_fuse_opts *o)
 		r = add_opt(&opts, "subtype", o->subtype);
 	if (r == 0 && o->mount_opts && *o->mount_opts && fuse_opt_add_opt(&opts, o->mount_opts) < 0)
 		r = -ENOMEM;
-	if (r == 0 && (fuse_opt_add_arg(args, "kiseki") < 0 || fuse_opt_add_arg(args, "-o") < 0 || fuse_opt_add_arg(args, opts) < 0))
+	if (r == 0 && (fuse_opt_add_arg(args, "kiseki") < 0 || fuse_opt_add_arg(args, "-o") < 0 ||
+		       fuse_opt_add_arg(args, opts) < 0))
 		r = -ENOMEM;
 	if (r == 0 && o->debug && fuse_opt_add_arg(args, "-d") < 0)
 		r = -ENOMEM;
@@ -92,7 +99,10 @@ static void log_of_libfuse(enum fuse_log_level level, const char *fmt, va_list a
 
 	vsnprintf(text, sizeof(text), fmt, ap);
 	text[strcspn(text, "\n")] = '\0';
-	ks_log(level <= FUSE_LOG_ERR ? KS_LOG_ERROR : level <= FUSE_LOG_WARNING ? KS_LOG_WARN : KS_LOG_DEBUG, "%s", text);
+	ks_log(level <= FUSE_LOG_ERR       ? KS_LOG_ERROR
+	       : level <= FUSE_LOG_WARNING ? KS_LOG_WARN
+					   : KS_LOG_DEBUG,
+	       "%s", text);
 }
 
 int ks_fuse_new(struct ks_fuse **out, const struct ks_fuse_opts *o)
@@ -110,7 +120,10 @@ int ks_fuse_new(struct ks_fuse **out, const struct ks_fuse_opts *o)
 		f->export = o->export && f->root == KS_ROOT_INO;
 		f->direct_writes = kernel_has_direct_writes();
 		f->transport = o->transport ? o->transport : &ks_transport_classic;
-		f->topts = (struct ks_transport_opts){ .threads = o->threads, .single = o->single, .arg = o->transport_arg };
+		f->topts = (struct ks_transport_opts){ .must = o->transport_must,
+						       .threads = o->threads,
+						       .single = o->single,
+						       .arg = o->transport_arg };
 		pthread_mutex_init(&f->mu, NULL);
 		ks_fuse_ops_names(&ops);
 		ks_fuse_ops_attrs(&ops);
@@ -120,7 +133,8 @@ int ks_fuse_new(struct ks_fuse **out, const struct ks_fuse_opts *o)
 			fuse_set_log_func(log_of_libfuse);
 		f->se = fuse_session_new(&args, &ops, sizeof(ops), f);
 		if (!f->se)
-			r = ks_fail(-EINVAL, "libfuse refuses the mount options '%s'", o->mount_opts ? o->mount_opts : "");
+			r = ks_fail(-EINVAL, "libfuse refuses the mount options '%s'",
+				    o->mount_opts ? o->mount_opts : "");
 	}
 	fuse_opt_free_args(&args);
 	if (r < 0) {
@@ -134,9 +148,13 @@ int ks_fuse_new(struct ks_fuse **out, const struct ks_fuse_opts *o)
 static int mount_failed(const char *mountpoint, int err)
 {
 	if (access("/dev/fuse", R_OK | W_OK) < 0)
-		return ks_fail_hint(-errno, "modprobe fuse; in a container, pass the device /dev/fuse in", "open /dev/fuse");
+		return ks_fail_hint(-errno,
+				    "modprobe fuse; in a container, pass the device /dev/fuse in",
+				    "open /dev/fuse");
 	if (geteuid() != 0)
-		return ks_fail_hint(-EPERM, "fusermount3 must be installed; --allow-other needs the line user_allow_other in /etc/fuse.conf",
+		return ks_fail_hint(-EPERM,
+				    "fusermount3 must be installed; --allow-other needs the line "
+				    "user_allow_other in /etc/fuse.conf",
 				    "mount on %s", mountpoint);
 	return ks_fail(err ? -err : -EIO, "mount on %s", mountpoint);
 }

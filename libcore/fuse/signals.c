@@ -44,7 +44,8 @@ static void write_back(const char *mountpoint)
 	KS_AUTO(ks_closep) int fd = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0 || syncfs(fd) < 0)
-		ks_log(KS_LOG_WARN, "%s: cannot write back mapped files: %s", mountpoint, ks_strerror(-errno));
+		ks_log(KS_LOG_WARN, "%s: cannot write back mapped files: %s", mountpoint,
+		       ks_strerror(-errno));
 }
 
 static void end_mount(struct ks_fuse_signals *s)
@@ -79,7 +80,8 @@ static void *wait_for_signals(void *arg)
 	return NULL;
 }
 
-int ks_fuse_signals_start(struct ks_fuse_signals **out, struct ks_fuse *f, const char *mountpoint, void (*hup)(void))
+int ks_fuse_signals_start(struct ks_fuse_signals **out, struct ks_fuse *f, const char *mountpoint,
+			  void (*hup)(void))
 {
 	struct ks_fuse_signals *s = calloc(1, sizeof(*s));
 	int r;

@@ -16,8 +16,9 @@ void ks_fuse_signals_block(void);
  * After the mount. @hup may be NULL. On SIGTERM the mount point is unmounted; if somebody uses it, what is mapped into memory is written back, then it is
  * detached and those who use it get errors.
  */
-int ks_fuse_signals_start(struct ks_fuse_signals **out, struct ks_fuse *f, const char *mountpoint, void (*hup)(void)) KS_MUST_CHECK;
-void ks_fuse_signals_stop(struct ks_fuse_signals *s); /* after ks_fuse_run(); NULL is fine */
+int ks_fuse_signals_start(struct ks_fuse_signals **out, struct ks_fuse *f, const char *mountpoint,
+			  void (*hup)(void)) KS_MUST_CHECK;
+void ks_fuse_signals_stop(struct ks_fuse_signals *s);       /* after ks_fuse_run(); NULL is fine */
 bool ks_fuse_signals_came(const struct ks_fuse_signals *s); /* SIGTERM or SIGINT */
 
 #endif

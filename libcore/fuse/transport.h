@@ -2,7 +2,7 @@
 /*
  * transport.h: the seam between a libfuse session and what carries its requests.
  *
- * A transport moves messages: libfuse decodes and encodes them, the op_*.c files answer them. The classic one reads /dev/fuse in libfuse's own threads. Another
+ * A transport moves messages: libfuse decodes and encodes them, the op_*.c files answer them. The classic one reads /dev/fuse. Another
  * attaches itself with fuse_session_custom_io() and calls fuse_session_process_buf(); the one of the tests feeds messages made by hand.
  */
 #ifndef KS_FUSE_TRANSPORT_H
@@ -15,6 +15,7 @@ struct fuse_session;
 struct ks_transport_opts {
 	unsigned int threads; /* at most; 0: the transport's own number */
 	bool single;
+	bool must; /* fail rather than fall back to another transport */
 	void *arg; /* the transport's own */
 };
 
@@ -40,6 +41,9 @@ struct ks_transport_ops {
 };
 
 extern const struct ks_transport_ops ks_transport_classic;
-extern const struct ks_transport_ops ks_transport_test; /* arg: int *, one end of a SOCK_SEQPACKET pair, which the session closes */
+extern const struct ks_transport_ops
+	ks_transport_uring; /* falls back to classic unless opts.must */
+extern const struct ks_transport_ops
+	ks_transport_test; /* arg: int *, one end of a SOCK_SEQPACKET pair, which the session closes */
 
 #endif

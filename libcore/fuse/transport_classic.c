@@ -40,15 +40,15 @@ struct loop {
 	unsigned int max;
 	unsigned int nreading; /* atomic */
 	uint64_t served;       /* atomic: requests finished */
-	uint64_t begun;	       /* atomic: requests taken */
-	bool stop;	       /* atomic */
-	int err;	       /* atomic */
-	bool asleep;	       /* atomic: the supervisor waits for wake without a timer */
+	uint64_t begun;        /* atomic: requests taken */
+	bool stop;             /* atomic */
+	int err;               /* atomic */
+	bool asleep;           /* atomic: the supervisor waits for wake without a timer */
 	sem_t wake;
 
 	pthread_mutex_t mu;
-	unsigned int n;		/* [mu] threads started */
-	unsigned int nparked;	/* [mu] */
+	unsigned int n;         /* [mu] threads started */
+	unsigned int nparked;   /* [mu] */
 	struct worker **parked; /* [mu] a stack */
 	struct worker *workers; /* [mu] */
 };
@@ -107,9 +107,11 @@ static void stop_all(struct loop *l, int err)
 static void note_request(struct loop *l, unsigned int *backlog)
 {
 	__atomic_add_fetch(&l->begun, 1, __ATOMIC_RELAXED);
-	if (__atomic_load_n(&l->asleep, __ATOMIC_ACQUIRE) && __atomic_exchange_n(&l->asleep, false, __ATOMIC_ACQ_REL))
+	if (__atomic_load_n(&l->asleep, __ATOMIC_ACQUIRE) &&
+	    __atomic_exchange_n(&l->asleep, false, __ATOMIC_ACQ_REL))
 		sem_post(&l->wake);
-	if (l->max == 1 || __atomic_load_n(&l->nreading, __ATOMIC_RELAXED) > 0 || !requests_wait(l)) {
+	if (l->max == 1 || __atomic_load_n(&l->nreading, __ATOMIC_RELAXED) > 0 ||
+	    !requests_wait(l)) {
 		*backlog = 0;
 	} else if (++*backlog >= BACKLOG) {
 		*backlog = 0;
@@ -167,7 +169,8 @@ static void supervise(struct loop *l)
 		uint64_t s = __atomic_load_n(&l->served, __ATOMIC_RELAXED);
 
 		/* Nothing was finished for a tick, nobody listens, and somebody waits. */
-		if (s == served && b != s && __atomic_load_n(&l->nreading, __ATOMIC_RELAXED) == 0 && requests_wait(l))
+		if (s == served && b != s && __atomic_load_n(&l->nreading, __ATOMIC_RELAXED) == 0 &&
+		    requests_wait(l))
 			add_reader(l);
 		idle = b == begun && b == s ? idle + 1 : 0;
 		begun = b;
@@ -211,7 +214,9 @@ static void end_workers(struct loop *l)
 
 static int run_threads(struct fuse_session *se, unsigned int max)
 {
-	struct loop l = { .se = se, .fd = fuse_session_fd(se), .max = max, .mu = PTHREAD_MUTEX_INITIALIZER };
+	struct loop l = {
+		.se = se, .fd = fuse_session_fd(se), .max = max, .mu = PTHREAD_MUTEX_INITIALIZER
+	};
 	int r = -ENOMEM;
 
 	l.workers = calloc(max, sizeof(*l.workers));

@@ -14,7 +14,8 @@
 /* What the program said, cut; its exit status. */
 static int run_helper(char *const argv[], char *said, size_t size)
 {
-	char *const env[] = { (char[]){ "LC_ALL=C" }, (char[]){ "PATH=/usr/local/bin:/usr/bin:/bin" }, NULL };
+	char *const env[] = { (char[]){ "LC_ALL=C" },
+			      (char[]){ "PATH=/usr/local/bin:/usr/bin:/bin" }, NULL };
 	posix_spawn_file_actions_t fa;
 	KS_AUTO(ks_closep) int out = -1;
 	int fds[2], status, r;
@@ -64,7 +65,8 @@ static int by_helper(const char *mountpoint, unsigned int flags)
 		return r;
 	if (strstr(said, "busy"))
 		return -EBUSY;
-	return ks_fail(strstr(said, "not permitted") ? -EPERM : -EINVAL, "unmount %s: %s", mountpoint, said);
+	return ks_fail(strstr(said, "not permitted") ? -EPERM : -EINVAL, "unmount %s: %s",
+		       mountpoint, said);
 }
 
 int ks_fuse_umount(const char *mountpoint, unsigned int flags)

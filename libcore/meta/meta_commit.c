@@ -250,7 +250,8 @@ static void commit_inode(const struct commit_arg *c, struct ks_attr *n, int64_t 
 	n->used += (uint64_t)added;
 	if (c->c->kill_priv)
 		n->mode = ks_mode_kill_priv(n->mode);
-	ks_touch(n, c->now);
+	/* The file changed when it was written, not when it is committed. */
+	ks_touch(n, c->c->mtime_ns ? c->c->mtime_ns : c->now);
 }
 
 static int commit_body(struct ks_txn *t, void *arg)

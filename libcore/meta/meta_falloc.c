@@ -34,7 +34,6 @@ static int falloc_check(const struct falloc_arg *f, const struct ks_read *rd)
 static void falloc_finish(struct ks_txn *t, const struct falloc_arg *f, struct ks_attr *n)
 {
 	n->size = ks_max(n->size, f->size);
-	n->mode = ks_mode_kill_priv(n->mode);
 	n->mtime_ns = f->now;
 	ks_touch(n, f->now);
 	ks_txn_put(t, KS_T_INODE, n);
@@ -244,7 +243,6 @@ static void copy_write(struct ks_txn *t, struct copy *c, uint64_t freed, uint64_
 	ks_refs_apply(t, &c->refs, epoch, c->a->now);
 	d->used = d->used + c->added - ks_min(freed, d->used + c->added);
 	d->size = ks_max(d->size, c->a->dst_off + c->len);
-	d->mode = ks_mode_kill_priv(d->mode);
 	d->mtime_ns = c->a->now;
 	ks_touch(d, c->a->now);
 	ks_txn_put(t, KS_T_INODE, d);

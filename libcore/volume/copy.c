@@ -257,7 +257,7 @@ static void copy_source(struct ks_copy *c, const struct ks_copy_end *from, const
 	KS_AUTO(ks_freep) char *name = NULL;
 	KS_AUTO(ks_freep) char *path = shown(from);
 	/* cp(1): what is named on the command line is followed, unless a tree is copied as it is. */
-	bool follow = c->o.follow || !c->o.recursive;
+	bool follow = c->o.follow || !(c->o.recursive || c->o.no_follow);
 	struct ks_cdir *dir;
 	struct stat st;
 	int r;

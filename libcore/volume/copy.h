@@ -34,7 +34,8 @@ struct ks_copy_end {
 
 struct ks_copy_opts {
 	bool recursive;
-	bool follow;           /* symlinks of the source */
+	bool follow; /* all symlinks of the source; neither: as cp(1), those named, unless recursive */
+	bool no_follow;        /* none */
 	bool one_fs;           /* stay on the file system of each source */
 	bool update;           /* skip files whose size and mtime are equal */
 	bool no_clobber;       /* skip what exists */

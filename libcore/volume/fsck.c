@@ -43,7 +43,8 @@ static int settle(struct ks_fsck *f, uint64_t h)
 {
 	if (f->rehearsal)
 		return seen_add(f, h);
-	if (!f->online || ks_hmap_find(&f->seen, h))
+	/* Pass 3 looks twice at each of its findings itself. */
+	if (!f->online || f->pass == 3 || ks_hmap_find(&f->seen, h))
 		return 1;
 	f->out.unsettled++;
 	return 0;
@@ -75,7 +76,8 @@ bool ks_fsck_may(const struct ks_fsck *f, enum ks_fsck_repair r)
 	return f->o->level == KS_FSCK_ALL || (f->o->level == KS_FSCK_SAFE && r == KS_FSCK_R_SAFE);
 }
 
-int ks_fsck_found(struct ks_fsck *f, struct ks_fsck_problem *p, uint64_t key, ks_body_fn *fix, void *arg)
+int ks_fsck_found(struct ks_fsck *f, struct ks_fsck_problem *p, uint64_t key, ks_body_fn *fix,
+		  void *arg)
 {
 	struct ks_fsck_paths paths = { 0 };
 	int r = settle(f, problem_hash(p, key));
@@ -130,8 +132,8 @@ int ks_fsck_fix_body(struct ks_txn *t, void *arg)
 	return 0;
 }
 
-int ks_fsck_found_fix(struct ks_fsck *f, struct ks_fsck_problem *p, uint64_t key, const struct ks_fsck_write *w,
-		      unsigned int n)
+int ks_fsck_found_fix(struct ks_fsck *f, struct ks_fsck_problem *p, uint64_t key,
+		      const struct ks_fsck_write *w, unsigned int n)
 {
 	struct ks_fsck_fix x = { .n = n };
 
@@ -140,12 +142,12 @@ int ks_fsck_found_fix(struct ks_fsck *f, struct ks_fsck_problem *p, uint64_t key
 	return ks_fsck_found(f, p, key, ks_fsck_fix_body, &x);
 }
 
-int ks_fsck_bad(struct ks_fsck *f, uint64_t slice, uint64_t from, uint64_t to, enum ks_bad kind, uint32_t idx)
+int ks_fsck_bad(struct ks_fsck *f, uint64_t slice, uint64_t from, uint64_t to, enum ks_bad kind,
+		uint32_t idx)
 {
 	const uint64_t rec[BAD_WORDS] = { slice, from, to, (uint64_t)kind, idx };
 	uint64_t h = ks_mix64(slice ^ ks_mix64(from + ((uint64_t)kind << 56)));
-	/* What pass 3 finds it has looked at twice already. */
-	int r = f->pass == 3 ? 1 : settle(f, h);
+	int r = settle(f, h);
 
 	return r <= 0 ? r : ks_sort_add(f->bad, rec);
 }
@@ -181,18 +183,27 @@ static int pass1(struct ks_fsck *f)
 		r = ks_fsck_find_lost_found(f);
 	if (r == 0)
 		r = ks_fsck_inodes(f);
+	if (r == 0 && f->o->level == KS_FSCK_ALL)
+		r = ks_fsck_next_inode(f);
 	return r == 0 ? ks_fsck_tree(f) : r;
 }
 
 static int pass2(struct ks_fsck *f)
 {
+	uint64_t fixed;
 	int r = ks_fsck_sort(f, &f->bad, BAD_WORDS);
 
 	if (r == 0)
 		r = ks_fsck_extents(f);
+	fixed = f->out.fixed;
 	if (r == 0)
 		r = ks_fsck_slices(f);
-	return r == 0 ? ks_fsck_packs(f) : r;
+	if (r == 0)
+		r = ks_fsck_packs(f);
+	/* Extents may have become shorter: what their files use is counted again. */
+	if (r == 0 && f->out.fixed != fixed)
+		r = ks_fsck_extents(f);
+	return r;
 }
 
 static int pass3(struct ks_fsck *f)
@@ -225,7 +236,6 @@ static int run_pass(struct ks_fsck *f, int pass, int (*fn)(struct ks_fsck *f), u
 	if (f->o->progress)
 		f->o->progress(f->o->arg, pass, 0, total, false);
 	seen_clear(f);
-	/* Pass 3 looks twice at each of its findings itself. */
 	f->rehearsal = f->online && pass != 3;
 	if (f->rehearsal)
 		r = fn(f);
@@ -261,7 +271,8 @@ static int start(struct ks_fsck *f)
 	struct ks_arena a = { 0 };
 	struct ks_rec_counter epoch = { .name = ks_fsck_str("epoch") };
 	struct ks_rec_counter inodes = { .name = ks_fsck_str("inodes") };
-	struct ks_read rd[] = { { .table = KS_T_COUNTER, .rec = &epoch }, { .table = KS_T_COUNTER, .rec = &inodes } };
+	struct ks_read rd[] = { { .table = KS_T_COUNTER, .rec = &epoch },
+				{ .table = KS_T_COUNTER, .rec = &inodes } };
 	struct others o = { .self = ks_meta_session_id(f->m->meta) };
 	int r = ks_engine_read(f->e, rd, 2, &a);
 
@@ -276,7 +287,9 @@ static int start(struct ks_fsck *f)
 
 int ks_fsck(struct ks_maint *m, const struct ks_fsck_opts *o, struct ks_fsck_result *out)
 {
-	struct ks_fsck f = { .m = m, .e = ks_meta_engine(m->meta), .o = o, .now_ns = ks_clock_real_ns() };
+	struct ks_fsck f = {
+		.m = m, .e = ks_meta_engine(m->meta), .o = o, .now_ns = ks_clock_real_ns()
+	};
 	uint64_t inodes;
 	int r = start(&f);
 

@@ -24,7 +24,7 @@ enum ks_fsck_level {
 enum ks_fsck_data { KS_FSCK_EXISTS, KS_FSCK_READ };
 
 enum ks_fsck_repair {
-	KS_FSCK_R_SAFE,	 /* -p does it */
+	KS_FSCK_R_SAFE,  /* -p does it */
 	KS_FSCK_R_LOSSY, /* -y does it */
 	KS_FSCK_R_NONE,
 };
@@ -32,16 +32,16 @@ enum ks_fsck_repair {
 #define KS_FSCK_LOST_FOUND ".lost+found"
 
 struct ks_fsck_problem {
-	const char *kind;	    /* "missing_block": for programs; kiseki-fsck(8) has the list */
+	const char *kind; /* "missing_block": for programs; kiseki-fsck(8) has the list */
 	enum ks_fsck_repair repair;
 	bool fixed;
-	uint64_t ino, slice, pack;  /* 0: not about one */
-	uint64_t off, len;	    /* bytes of the file that are concerned */
-	uint64_t is, should;	    /* counts */
-	const char *const *paths;   /* of the file, hard links too */
-	const size_t *path_lens;    /* names may hold any byte */
+	uint64_t ino, slice, pack; /* 0: not about one */
+	uint64_t off, len;         /* bytes of the file that are concerned */
+	uint64_t is, should;       /* counts */
+	const char *const *paths;  /* of the file, hard links too */
+	const size_t *path_lens;   /* names may hold any byte */
 	size_t npaths;
-	const char *text;	    /* for people: what is wrong, without the path */
+	const char *text; /* for people: what is wrong, without the path */
 };
 
 struct ks_fsck_result {
@@ -50,26 +50,29 @@ struct ks_fsck_result {
 	uint64_t problems, fixed; /* problems counts those fixed too */
 	uint64_t missing_blocks, damaged_blocks;
 	uint64_t damaged_files;
-	uint64_t quarantined;	  /* damaged files that lie in /.lost+found already: known, not problems */
-	uint64_t hidden;	  /* damaged blocks that no file shows any part of */
-	uint64_t leftovers;	  /* objects without a reference: kiseki-gc's */
-	uint64_t unsettled;	  /* what was seen once only, beside living sessions */
+	uint64_t
+		quarantined; /* damaged files that lie in /.lost+found already: known, not problems */
+	uint64_t hidden;     /* damaged blocks that no file shows any part of */
+	uint64_t leftovers; /* objects without a reference: kiseki-gc's */
+	uint64_t unsettled; /* what was seen once only, beside living sessions */
 	bool stopped;
 };
 
-struct ks_fsck_sample { /* all 0: everything */
-	double share;	   /* 0..1, at random */
+struct ks_fsck_sample {    /* all 0: everything */
+	double share;      /* 0..1, at random */
 	uint64_t part, of; /* the part-th of so many parts, from 1 */
-	uint64_t bytes;	   /* about so many bytes, at random */
+	uint64_t bytes;    /* about so many bytes, at random */
 };
 
 struct ks_fsck_opts {
-	enum ks_fsck_level level; /* above CHECK: open for writing, and ks_meta_lock_exclusive() held */
+	enum ks_fsck_level
+		level; /* above CHECK: open for writing, and ks_meta_lock_exclusive() held */
 	enum ks_fsck_data data;
 	struct ks_fsck_sample sample;
 	unsigned int jobs; /* 0: 4 */
 	const char *tmpdir;
-	void (*problem)(void *arg, const struct ks_fsck_problem *p); /* may be NULL, as all of these */
+	void (*problem)(void *arg,
+			const struct ks_fsck_problem *p); /* may be NULL, as all of these */
 	/* A pass begins (done 0), goes on, has ended (@end). Total 0: not known. On the calling thread. */
 	void (*progress)(void *arg, int pass, uint64_t done, uint64_t total, bool end);
 	bool (*stopped)(void *arg);
@@ -80,13 +83,15 @@ struct ks_fsck_opts {
  * ks_fsck() - check, and repair
  * Return: 0, whatever was found; -errno the check itself could not be done, raised. @out is filled in either case.
  */
-int ks_fsck(struct ks_maint *m, const struct ks_fsck_opts *o, struct ks_fsck_result *out) KS_MUST_CHECK;
+int ks_fsck(struct ks_maint *m, const struct ks_fsck_opts *o,
+	    struct ks_fsck_result *out) KS_MUST_CHECK;
 
 /**
  * ks_fsck_settings() - the volume's settings, before it is opened: a volume with damaged ones cannot be
  * Repairs, with @o->level, those that have a harmless default or stand in the store's marker.
  * Return: 0: what was found was reported; -errno, raised.
  */
-int ks_fsck_settings(const char *meta_url, const struct ks_fsck_opts *o, struct ks_fsck_result *out) KS_MUST_CHECK;
+int ks_fsck_settings(const char *meta_url, const struct ks_fsck_opts *o,
+		     struct ks_fsck_result *out) KS_MUST_CHECK;
 
 #endif

@@ -16,7 +16,8 @@ struct merge {
 	uint64_t parent; /* of its first name, or of the one that is right */
 };
 
-static int fix_inode(struct merge *m, struct ks_fsck_problem *p, const struct ks_upd *u, unsigned int n)
+static int fix_inode(struct merge *m, struct ks_fsck_problem *p, const struct ks_upd *u,
+		     unsigned int n)
 {
 	struct ks_fsck_write w = { KS_FSCK_UPDATE, KS_T_INODE, &m->n, n, u };
 
@@ -24,9 +25,12 @@ static int fix_inode(struct merge *m, struct ks_fsck_problem *p, const struct ks
 	return ks_fsck_found_fix(m->f, p, 0, &w, 1);
 }
 
-static int stray(struct merge *m, const char *kind, const char *text, uint64_t ino, struct ks_fsck_write w)
+static int stray(struct merge *m, const char *kind, const char *text, uint64_t ino,
+		 struct ks_fsck_write w)
 {
-	struct ks_fsck_problem p = { .kind = kind, .repair = KS_FSCK_R_SAFE, .ino = ino, .text = text };
+	struct ks_fsck_problem p = {
+		.kind = kind, .repair = KS_FSCK_R_SAFE, .ino = ino, .text = text
+	};
 
 	return ks_fsck_found_fix(m->f, &p, 0, &w, 1);
 }
@@ -34,13 +38,15 @@ static int stray(struct merge *m, const char *kind, const char *text, uint64_t i
 /* ---- names ---- */
 
 /* Deletes the entry, or, with @type, corrects what it says. */
-static int bad_name_rec(struct merge *m, struct ks_fsck_problem *p, const uint64_t *rec, bool retype, uint32_t type)
+static int bad_name_rec(struct merge *m, struct ks_fsck_problem *p, const uint64_t *rec,
+			bool retype, uint32_t type)
 {
 	struct ks_fsck_paths paths = { 0 };
 	struct ks_arena a = { 0 };
 	struct ks_rec_dentry d = { 0 };
 	struct ks_upd u = KS_FSCK_UPD(dentry, type, KS_UPD_SET, type);
-	struct ks_fsck_write w = { retype ? KS_FSCK_UPDATE : KS_FSCK_DEL, KS_T_DENTRY, &d, retype ? 1 : 0, &u };
+	struct ks_fsck_write w = { retype ? KS_FSCK_UPDATE : KS_FSCK_DEL, KS_T_DENTRY, &d,
+				   retype ? 1 : 0, &u };
 	int r = ks_fsck_entry(m->f, rec, &d, &a);
 
 	if (r == 0 && d.parent) {
@@ -60,7 +66,8 @@ static int bad_name_rec(struct merge *m, struct ks_fsck_problem *p, const uint64
 
 static int dangling(struct merge *m)
 {
-	struct ks_fsck_problem p = { .kind = "dangling_entry", .repair = KS_FSCK_R_LOSSY,
+	struct ks_fsck_problem p = { .kind = "dangling_entry",
+				     .repair = KS_FSCK_R_LOSSY,
 				     .text = "leads to an inode that is missing" };
 
 	return bad_name_rec(m, &p, m->names.rec, false, 0);
@@ -69,8 +76,11 @@ static int dangling(struct merge *m)
 /* The second name of a directory, or a name of the root. */
 static int extra_dir_name(struct merge *m, const uint64_t *rec)
 {
-	struct ks_fsck_problem p = { .kind = "extra_directory_entry", .repair = KS_FSCK_R_LOSSY,
-				     .text = "is another name of a directory that has one already" };
+	struct ks_fsck_problem p = {
+		.kind = "extra_directory_entry",
+		.repair = KS_FSCK_R_LOSSY,
+		.text = "is another name of a directory that has one already"
+	};
 
 	return bad_name_rec(m, &p, rec, false, 0);
 }
@@ -91,14 +101,17 @@ static int take_names(struct merge *m)
 	if (dir && m->names.rec && m->names.rec[NAME_INO] == n->ino) {
 		ks_sort_begin(&look, m->f->names);
 		r = ks_sort_seek(&look, key, 2);
-		pointed = r == 0 && look.rec && look.rec[NAME_INO] == n->ino && look.rec[NAME_PARENT] == n->parent;
+		pointed = r == 0 && look.rec && look.rec[NAME_INO] == n->ino &&
+			  look.rec[NAME_PARENT] == n->parent;
 		ks_sort_end(&look);
 	}
 	while (r == 0 && m->names.rec && m->names.rec[NAME_INO] == n->ino) {
 		const uint64_t *rec = m->names.rec;
-		struct ks_fsck_problem p = { .kind = "wrong_entry_type", .repair = KS_FSCK_R_SAFE,
+		struct ks_fsck_problem p = { .kind = "wrong_entry_type",
+					     .repair = KS_FSCK_R_SAFE,
 					     .text = "says it is of another kind than its inode" };
-		bool extra = dir && (n->ino == KS_ROOT_INO || kept || (pointed && rec[NAME_PARENT] != n->parent));
+		bool extra = dir && (n->ino == KS_ROOT_INO || kept ||
+				     (pointed && rec[NAME_PARENT] != n->parent));
 
 		if (extra) {
 			r = extra_dir_name(m, rec);
@@ -124,14 +137,17 @@ static int orphan(struct merge *m)
 
 static int nameless(struct merge *m)
 {
-	struct ks_rec_deleted del = { .ino = m->n.ino, .time_ns = m->f->now_ns, .epoch = m->f->epoch };
+	struct ks_rec_deleted del = { .ino = m->n.ino,
+				      .time_ns = m->f->now_ns,
+				      .epoch = m->f->epoch };
 	struct ks_fsck_write w = { KS_FSCK_PUT, KS_T_DELETED, &del, 0, NULL };
 
 	if (m->n.nlink > 0)
 		return orphan(m);
 	if (m->has_deleted)
 		return 0;
-	return stray(m, "unlinked_leftover", "has no name and is not on the list of what is to be freed", m->n.ino, w);
+	return stray(m, "unlinked_leftover",
+		     "has no name and is not on the list of what is to be freed", m->n.ino, w);
 }
 
 static int check_file_links(struct merge *m)
@@ -148,20 +164,28 @@ static int check_file_links(struct merge *m)
 		r = stray(m, "deleted_but_linked", "is on the list of what is to be freed", n->ino,
 			  (struct ks_fsck_write){ KS_FSCK_DEL, KS_T_DELETED, &del, 0, NULL });
 	if (r == 0 && n->nlink != m->nnames) {
-		struct ks_fsck_problem p = { .kind = "wrong_nlink", .repair = KS_FSCK_R_SAFE, .is = n->nlink, .should = m->nnames,
+		struct ks_fsck_problem p = { .kind = "wrong_nlink",
+					     .repair = KS_FSCK_R_SAFE,
+					     .is = n->nlink,
+					     .should = m->nnames,
 					     .text = text };
 		struct ks_upd u = KS_FSCK_UPD(inode, nlink, KS_UPD_SET, m->nnames);
 
-		snprintf(text, sizeof(text), "link count is %u, should be %ju", n->nlink, (uintmax_t)m->nnames);
+		snprintf(text, sizeof(text), "link count is %u, should be %ju", n->nlink,
+			 (uintmax_t)m->nnames);
 		r = fix_inode(m, &p, &u, 1);
 	}
 	/* A file that once had several names does not know its parent. */
 	if (r == 0 && n->parent != should && n->parent != 0) {
-		struct ks_fsck_problem p = { .kind = "wrong_parent", .repair = KS_FSCK_R_SAFE, .is = n->parent, .should = should,
+		struct ks_fsck_problem p = { .kind = "wrong_parent",
+					     .repair = KS_FSCK_R_SAFE,
+					     .is = n->parent,
+					     .should = should,
 					     .text = text };
 		struct ks_upd u = KS_FSCK_UPD(inode, parent, KS_UPD_SET, should);
 
-		snprintf(text, sizeof(text), "parent is inode %ju, should be %ju", (uintmax_t)n->parent, (uintmax_t)should);
+		snprintf(text, sizeof(text), "parent is inode %ju, should be %ju",
+			 (uintmax_t)n->parent, (uintmax_t)should);
 		r = fix_inode(m, &p, &u, 1);
 	}
 	return r;
@@ -187,11 +211,15 @@ static int check_dir_links(struct merge *m)
 	if (r == 0 && !root)
 		r = ks_sort_add(m->f->tree, rec);
 	if (r == 0 && n->parent != m->parent && (m->nnames || root)) {
-		struct ks_fsck_problem p = { .kind = "wrong_parent", .repair = KS_FSCK_R_SAFE, .is = n->parent,
-					     .should = m->parent, .text = text };
+		struct ks_fsck_problem p = { .kind = "wrong_parent",
+					     .repair = KS_FSCK_R_SAFE,
+					     .is = n->parent,
+					     .should = m->parent,
+					     .text = text };
 		struct ks_upd u = KS_FSCK_UPD(inode, parent, KS_UPD_SET, m->parent);
 
-		snprintf(text, sizeof(text), "parent is inode %ju, should be %ju", (uintmax_t)n->parent, (uintmax_t)m->parent);
+		snprintf(text, sizeof(text), "parent is inode %ju, should be %ju",
+			 (uintmax_t)n->parent, (uintmax_t)m->parent);
 		r = fix_inode(m, &p, &u, 1);
 	}
 	return r;
@@ -218,10 +246,12 @@ static int drop_symlink_body(struct ks_txn *t, void *arg)
 /* Nothing of it is left that could be kept. */
 static int lost_target(struct merge *m)
 {
-	struct ks_fsck_problem p = { .kind = "symlink_without_target", .repair = KS_FSCK_R_LOSSY, .ino = m->n.ino,
+	struct ks_fsck_problem p = { .kind = "symlink_without_target",
+				     .repair = KS_FSCK_R_LOSSY,
+				     .ino = m->n.ino,
 				     .text = "symbolic link whose target is lost" };
 	struct ks_fsck_move mv;
-	int r = ks_fsck_move_prepare(m->f, m->n.ino, &mv);
+	int r = ks_fsck_move_prepare(m->f, m->n.ino, false, &mv);
 
 	if (r == 0)
 		r = ks_fsck_found(m->f, &p, 0, drop_symlink_body, &mv);
@@ -236,14 +266,21 @@ static int check_symlink(struct merge *m, const struct ks_rec_symlink *s)
 	if (!S_ISLNK(n->mode)) {
 		if (!s)
 			return 0;
-		return stray(m, "stray_symlink_target", "is no symbolic link and has a target", n->ino,
+		return stray(m, "stray_symlink_target", "is no symbolic link and has a target",
+			     n->ino,
 			     (struct ks_fsck_write){ KS_FSCK_DEL, KS_T_SYMLINK, s, 0, NULL });
 	}
-	if (!s || s->target.n == 0 || s->target.n > KS_SYMLINK_MAX || memchr(s->target.p, 0, s->target.n))
+	if (!s || s->target.n == 0 || s->target.n > KS_SYMLINK_MAX ||
+	    memchr(s->target.p, 0, s->target.n))
 		return lost_target(m);
 	if (n->size != s->target.n) {
-		struct ks_fsck_problem p = { .kind = "wrong_size", .repair = KS_FSCK_R_SAFE, .is = n->size,
-					     .should = s->target.n, .text = "symbolic link whose size is not its target's" };
+		struct ks_fsck_problem p = {
+			.kind = "wrong_size",
+			.repair = KS_FSCK_R_SAFE,
+			.is = n->size,
+			.should = s->target.n,
+			.text = "symbolic link whose size is not its target's"
+		};
 		struct ks_upd u = KS_FSCK_UPD(inode, size, KS_UPD_SET, s->target.n);
 
 		return fix_inode(m, &p, &u, 1);
@@ -273,11 +310,18 @@ static int take_xattrs(struct merge *m, bool exists)
 	if (r < 0 || !any)
 		return r;
 	if (!exists)
-		return stray(m, "xattr_without_inode", "extended attributes of an inode that is missing", ino,
-			     (struct ks_fsck_write){ KS_FSCK_DEL_PREFIX, KS_T_XATTR, &prefix, 1, NULL });
+		return stray(
+			m, "xattr_without_inode", "extended attributes of an inode that is missing",
+			ino,
+			(struct ks_fsck_write){ KS_FSCK_DEL_PREFIX, KS_T_XATTR, &prefix, 1, NULL });
 	if (!(n->flags & KS_INODE_HAS_XATTR)) {
-		struct ks_fsck_problem p = { .kind = "wrong_flags", .repair = KS_FSCK_R_SAFE, .is = n->flags, .should = flags,
-					     .text = "has extended attributes and does not say so" };
+		struct ks_fsck_problem p = {
+			.kind = "wrong_flags",
+			.repair = KS_FSCK_R_SAFE,
+			.is = n->flags,
+			.should = flags,
+			.text = "has extended attributes and does not say so"
+		};
 		struct ks_upd u = KS_FSCK_UPD(inode, flags, KS_UPD_SET, flags);
 
 		return fix_inode(m, &p, &u, 1);
@@ -291,14 +335,17 @@ static int check_mode(struct merge *m)
 {
 	uint32_t type = m->n.mode & S_IFMT;
 	uint32_t as_file = S_IFREG | (m->n.mode & 07777);
-	struct ks_fsck_problem p = { .kind = "bad_mode", .repair = KS_FSCK_R_LOSSY, .is = m->n.mode, .should = as_file,
+	struct ks_fsck_problem p = { .kind = "bad_mode",
+				     .repair = KS_FSCK_R_LOSSY,
+				     .is = m->n.mode,
+				     .should = as_file,
 				     .text = "is of a kind that does not exist" };
 	struct ks_upd u = KS_FSCK_UPD(inode, mode, KS_UPD_SET, as_file);
 	int r;
 
 	if ((m->n.mode & ~(uint32_t)(S_IFMT | 07777)) == 0 &&
-	    (type == S_IFREG || type == S_IFDIR || type == S_IFLNK || type == S_IFCHR || type == S_IFBLK || type == S_IFIFO ||
-	     type == S_IFSOCK))
+	    (type == S_IFREG || type == S_IFDIR || type == S_IFLNK || type == S_IFCHR ||
+	     type == S_IFBLK || type == S_IFIFO || type == S_IFSOCK))
 		return 0;
 	r = fix_inode(m, &p, &u, 1);
 	m->n.mode = as_file;
@@ -347,14 +394,18 @@ static int without_inode(struct merge *m, uint64_t ino)
 			r = ks_sort_next(&m->names);
 	}
 	if (r == 0 && ks_walk_key(&m->deleted) == ino) {
-		r = stray(m, "deleted_without_inode", "on the list of what is to be freed, and missing", ino,
-			  (struct ks_fsck_write){ KS_FSCK_DEL, KS_T_DELETED, m->deleted.rec, 0, NULL });
+		r = stray(m, "deleted_without_inode",
+			  "on the list of what is to be freed, and missing", ino,
+			  (struct ks_fsck_write){ KS_FSCK_DEL, KS_T_DELETED, m->deleted.rec, 0,
+						  NULL });
 		if (r == 0)
 			r = ks_walk_next(&m->deleted);
 	}
 	if (r == 0 && ks_walk_key(&m->links) == ino) {
-		r = stray(m, "symlink_without_inode", "target of a symbolic link that is missing", ino,
-			  (struct ks_fsck_write){ KS_FSCK_DEL, KS_T_SYMLINK, m->links.rec, 0, NULL });
+		r = stray(
+			m, "symlink_without_inode", "target of a symbolic link that is missing",
+			ino,
+			(struct ks_fsck_write){ KS_FSCK_DEL, KS_T_SYMLINK, m->links.rec, 0, NULL });
 		if (r == 0)
 			r = ks_walk_next(&m->links);
 	}

@@ -126,7 +126,9 @@ static int check_root(struct ks_fsck *f)
 	struct ks_arena a = { 0 };
 	struct ks_rec_inode root = { .ino = KS_ROOT_INO };
 	struct ks_read rd = { .table = KS_T_INODE, .rec = &root };
-	struct ks_fsck_problem p = { .kind = "root_missing", .repair = KS_FSCK_R_LOSSY, .text = "the root directory is missing" };
+	struct ks_fsck_problem p = { .kind = "root_missing",
+				     .repair = KS_FSCK_R_LOSSY,
+				     .text = "the root directory is missing" };
 	struct ks_fsck_write w = { KS_FSCK_PUT, KS_T_INODE, &root, 0, NULL };
 	int r = ks_engine_read(f->e, &rd, 1, &a);
 
@@ -135,8 +137,15 @@ static int check_root(struct ks_fsck *f)
 		return r;
 	if (rd.found)
 		p.text = "the root is not a directory";
-	root = (struct ks_rec_inode){ .ino = KS_ROOT_INO, .mode = S_IFDIR | 0755, .nlink = 2, .size = 4096, .change = root.change + 1,
-				      .atime_ns = f->now_ns, .mtime_ns = f->now_ns, .ctime_ns = f->now_ns, .btime_ns = f->now_ns };
+	root = (struct ks_rec_inode){ .ino = KS_ROOT_INO,
+				      .mode = S_IFDIR | 0755,
+				      .nlink = 2,
+				      .size = 4096,
+				      .change = root.change + 1,
+				      .atime_ns = f->now_ns,
+				      .mtime_ns = f->now_ns,
+				      .ctime_ns = f->now_ns,
+				      .btime_ns = f->now_ns };
 	return ks_fsck_found_fix(f, &p, 0, &w, 1);
 }
 

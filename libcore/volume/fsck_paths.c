@@ -64,12 +64,16 @@ static int find_one(void *arg, const void *rec, const struct ks_rec_inode *inode
 	return 1;
 }
 
-int ks_fsck_entry(struct ks_fsck *f, const uint64_t *name_rec, struct ks_rec_dentry *d, struct ks_arena *a)
+int ks_fsck_entry(struct ks_fsck *f, const uint64_t *name_rec, struct ks_rec_dentry *d,
+		  struct ks_arena *a)
 {
 	struct ks_arena scratch = { 0 };
-	struct ks_rec_dentry from = { .parent = name_rec[NAME_PARENT], .hash = name_rec[NAME_HASH] };
+	struct ks_rec_dentry from = { .parent = name_rec[NAME_PARENT],
+				      .hash = name_rec[NAME_HASH] };
 	struct find find = { .ino = name_rec[NAME_INO], .d = d, .a = a };
-	struct ks_scan s = { .table = KS_T_DENTRY, .from = &from, .nprefix = 2, .fn = find_one, .arg = &find };
+	struct ks_scan s = {
+		.table = KS_T_DENTRY, .from = &from, .nprefix = 2, .fn = find_one, .arg = &find
+	};
 	int r;
 
 	*d = (struct ks_rec_dentry){ 0 };
@@ -96,7 +100,8 @@ static int build(const struct part *v, size_t n, const char *head, struct ks_buf
 }
 
 /* Walks up from the directory of the first part. */
-static int climb(struct ks_fsck *f, uint64_t dir, struct part *v, size_t n, struct ks_arena *a, struct ks_buf *out)
+static int climb(struct ks_fsck *f, uint64_t dir, struct part *v, size_t n, struct ks_arena *a,
+		 struct ks_buf *out)
 {
 	char head[40] = "";
 	struct ks_sort_cur c;

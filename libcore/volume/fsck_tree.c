@@ -16,14 +16,19 @@ enum { T_INO, T_UP };
 static int check_nlink(struct ks_fsck *f, const struct ks_rec_inode *n, uint64_t subdirs)
 {
 	char text[120];
-	struct ks_fsck_problem p = { .kind = "wrong_nlink", .repair = KS_FSCK_R_SAFE, .ino = n->ino, .is = n->nlink,
-				     .should = 2 + subdirs, .text = text };
+	struct ks_fsck_problem p = { .kind = "wrong_nlink",
+				     .repair = KS_FSCK_R_SAFE,
+				     .ino = n->ino,
+				     .is = n->nlink,
+				     .should = 2 + subdirs,
+				     .text = text };
 	struct ks_upd u = KS_FSCK_UPD(inode, nlink, KS_UPD_SET, 2 + subdirs);
 	struct ks_fsck_write w = { KS_FSCK_UPDATE, KS_T_INODE, n, 1, &u };
 
 	if (n->nlink == p.should)
 		return 0;
-	snprintf(text, sizeof(text), "link count is %u, should be %ju", n->nlink, (uintmax_t)p.should);
+	snprintf(text, sizeof(text), "link count is %u, should be %ju", n->nlink,
+		 (uintmax_t)p.should);
 	return ks_fsck_found_fix(f, &p, 0, &w, 1);
 }
 
@@ -77,7 +82,8 @@ static int turn(struct ks_fsck *f, struct ks_sort *tree, struct ks_sort **out)
 }
 
 /* One round: everybody who is not there yet goes to where the one they point to points. */
-static int jump(struct ks_fsck *f, struct ks_sort *tree, struct ks_sort *turned, struct ks_sort **out)
+static int jump(struct ks_fsck *f, struct ks_sort *tree, struct ks_sort *turned,
+		struct ks_sort **out)
 {
 	struct ks_sort_cur c, t;
 	int r = ks_fsck_sort(f, out, 2);
@@ -91,7 +97,8 @@ static int jump(struct ks_fsck *f, struct ks_sort *tree, struct ks_sort *turned,
 			r = ks_sort_add(*out, c.rec);
 		while (r == 0 && t.rec && t.rec[0] <= c.rec[T_INO]) {
 			/* A parent that is not in the tree: beside others it may have come later. */
-			const uint64_t rec[2] = { t.rec[1], t.rec[0] == c.rec[T_INO] ? c.rec[T_UP] : 0 };
+			const uint64_t rec[2] = { t.rec[1],
+						  t.rec[0] == c.rec[T_INO] ? c.rec[T_UP] : 0 };
 
 			r = ks_sort_add(*out, rec);
 			if (r == 0)
@@ -143,7 +150,8 @@ static int collect(struct ks_fsck *f, struct ks_sort *turned, struct node **out,
 			while (r == 0 && tree.rec && tree.rec[T_INO] < c.rec[0])
 				r = ks_sort_next(&tree);
 			if (r == 0 && tree.rec && tree.rec[T_INO] == c.rec[0])
-				v[k++] = (struct node){ .ino = tree.rec[T_INO], .parent = tree.rec[T_UP] };
+				v[k++] = (struct node){ .ino = tree.rec[T_INO],
+							.parent = tree.rec[T_UP] };
 		}
 		ks_sort_end(&tree);
 		ks_sort_end(&c);
@@ -167,10 +175,12 @@ static int node_order(const void *a, const void *b)
 
 static int ring_found(struct ks_fsck *f, uint64_t ino)
 {
-	struct ks_fsck_problem p = { .kind = "directory_loop", .repair = KS_FSCK_R_LOSSY, .ino = ino,
+	struct ks_fsck_problem p = { .kind = "directory_loop",
+				     .repair = KS_FSCK_R_LOSSY,
+				     .ino = ino,
 				     .text = "directory that lies within itself" };
 	struct ks_fsck_move mv;
-	int r = ks_fsck_move_prepare(f, ino, &mv);
+	int r = ks_fsck_move_prepare(f, ino, true, &mv);
 
 	if (r == 0)
 		r = ks_fsck_found(f, &p, 0, ks_fsck_move_body, &mv);
@@ -236,7 +246,9 @@ static int orphan_found(struct ks_fsck *f, uint64_t ino)
 	struct ks_arena a = { 0 };
 	struct ks_rec_inode n = { .ino = ino };
 	struct ks_read rd = { .table = KS_T_INODE, .rec = &n };
-	struct ks_fsck_problem p = { .kind = "orphan_inode", .repair = KS_FSCK_R_LOSSY, .ino = ino };
+	struct ks_fsck_problem p = { .kind = "orphan_inode",
+				     .repair = KS_FSCK_R_LOSSY,
+				     .ino = ino };
 	struct ks_fsck_move mv;
 	int r = ks_engine_read(f->e, &rd, 1, &a);
 
@@ -245,7 +257,7 @@ static int orphan_found(struct ks_fsck *f, uint64_t ino)
 		return r;
 	p.len = S_ISREG(n.mode) ? n.size : 0;
 	p.text = S_ISDIR(n.mode) ? "directory without a name" : "file without a name";
-	r = ks_fsck_move_prepare(f, ino, &mv);
+	r = ks_fsck_move_prepare(f, ino, true, &mv);
 	if (r == 0)
 		r = ks_fsck_found(f, &p, 0, ks_fsck_move_body, &mv);
 	ks_fsck_move_clear(&mv);

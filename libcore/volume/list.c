@@ -87,7 +87,7 @@ static int fill(struct list *l, ks_ino_t dir, struct batch *b, bool *eof)
 	}
 	if (b->full)
 		*eof = false;
-	if (r == 0)
+	if (r == 0 && b->n)
 		qsort(b->e, b->n, sizeof(*b->e), by_name);
 	return r;
 }

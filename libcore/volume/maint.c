@@ -41,6 +41,35 @@ int ks_maint_open(struct ks_maint *out, const struct ks_volume_ref *ref, bool wr
 	return 0;
 }
 
+static int first_one(void *arg, const struct ks_session_info *s)
+{
+	struct ks_session_info *who = arg;
+
+	if (!s->dead && !who->id)
+		*who = *s;
+	return 0;
+}
+
+int ks_maint_lock(struct ks_maint *m)
+{
+	struct ks_session_info *who;
+	int r = ks_meta_lock_exclusive(m->meta);
+
+	if (r != -EBUSY)
+		return r < 0 ? ks_fail(r, "lock volume '%s'", m->settings->name) : 0;
+	who = calloc(1, sizeof(*who));
+	if (!who)
+		return -ENOMEM;
+	if (ks_meta_sessions(m->meta, first_one, who) == 0 && who->id)
+		r = ks_fail_hint(-EBUSY, "unmount it, or wait with --lock-wait=10m",
+				 "volume '%s' is in use by %s on %s (process %u%s%s)", m->settings->name, who->tool, who->host, who->pid,
+				 *who->mountpoint ? ", " : "", who->mountpoint);
+	else
+		r = ks_fail_hint(-EBUSY, "wait with --lock-wait=10m", "volume '%s' is in use by another program", m->settings->name);
+	free(who);
+	return r;
+}
+
 void ks_maint_close(struct ks_maint *m)
 {
 	ks_meta_close(m->meta);

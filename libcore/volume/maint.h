@@ -18,6 +18,8 @@ struct ks_maint {
  * The meta is opened for reading only, unless @write; no session is started.
  */
 int ks_maint_open(struct ks_maint *out, const struct ks_volume_ref *ref, bool write) KS_MUST_CHECK;
+/* For repairs: keeps everybody else out until the close. -EBUSY: somebody has the volume open, and who is raised. */
+int ks_maint_lock(struct ks_maint *m) KS_MUST_CHECK;
 void ks_maint_close(struct ks_maint *m); /* zeroed is fine */
 
 #endif

@@ -11,7 +11,9 @@ teardown() { mounted_teardown; }
 	for t in "${tools[@]}"; do
 		for o in -h --help; do
 			out_err limit 5 "$t" $o
-			[ "$status" -eq 0 ] && [ -z "$err" ] && grep -q '^Examples:' <<<"$out"
+			[ "$status" -eq 0 ]
+			[ -z "$err" ]
+			grep -q '^Examples:' <<<"$out"
 			[ -z "$(awk 'length > 80' <<<"$out")" ]
 		done
 	done
@@ -21,11 +23,13 @@ teardown() { mounted_teardown; }
 	local t
 	for t in "${tools[@]}"; do
 		out_err "$t" -V
-		[ "$status" -eq 0 ] && [ "$out" = "$t (kiseki) 0.1.0" ]
+		[ "$status" -eq 0 ]
+		[ "$out" = "$t (kiseki) 0.1.0" ]
 	done
 	for t in kiseki-cp kiseki-format kiseki-ls kiseki-mount kiseki-status; do
 		out_err "$t" -V -v
-		grep -q '+sqlite' <<<"$out" && grep -q '+file' <<<"$out"
+		grep -q '+sqlite' <<<"$out"
+		grep -q '+file' <<<"$out"
 	done
 }
 
@@ -33,7 +37,8 @@ teardown() { mounted_teardown; }
 	local t
 	for t in "${tools[@]}"; do
 		fails_cleanly 64 "$t" --bogus-option
-		says "'--bogus-option'" && says --help
+		says "'--bogus-option'"
+		says --help
 		fails_cleanly 64 "$t" --verbos=x
 		fails_cleanly 64 "$t" --hepl
 		says "did you mean '--help'"
@@ -46,7 +51,8 @@ teardown() { mounted_teardown; }
 	local t
 	for t in kiseki kiseki-cp kiseki-format kiseki-mount kiseki-umount; do
 		run limit 1 "$t" < <(sleep 5)
-		[ "$status" -eq 64 ] && says --help
+		[ "$status" -eq 64 ]
+		says --help
 	done
 	for t in kiseki-ls kiseki-status; do
 		fails_cleanly 64 "$t"
@@ -67,7 +73,8 @@ teardown() { mounted_teardown; }
 @test "options stand behind operands, also with POSIXLY_CORRECT" {
 	format
 	POSIXLY_CORRECT=1 run kiseki-ls "$V" --json
-	[ "$status" -eq 0 ] && grep -q '"summary"' <<<"$output"
+	[ "$status" -eq 0 ]
+	grep -q '"summary"' <<<"$output"
 	touch -- --json
 	run kiseki-cp -v -- --json "$U:/"
 	[ "$status" -eq 0 ]
@@ -76,12 +83,13 @@ teardown() { mounted_teardown; }
 
 @test "a volume that does not exist is 66 everywhere" {
 	local t
-	for t in "kiseki-ls" "kiseki-status" "kiseki-cp /etc/passwd"; do
-		fails_cleanly 66 $t nosuchvolume:/ || [ "$t" = kiseki-status ]
-		fails_cleanly 66 $t "sqlite://$T/none.db:/" || [ "$t" = kiseki-status ]
+	for t in "kiseki-ls" "kiseki-cp /etc/passwd"; do
+		fails_cleanly 66 $t nosuchvolume:/
+		fails_cleanly 66 $t "sqlite://$T/none.db:/"
 	done
 	fails_cleanly 66 kiseki-status nosuchvolume
-	says "no volume 'nosuchvolume'" && says hint:
+	says "no volume 'nosuchvolume'"
+	says hint:
 	fails_cleanly 66 kiseki-status "$T/none.db"
 	fails_cleanly 66 kiseki-status "$T/no/such/dir/none.db"
 	[ ! -e "$T/none.db" ]
@@ -105,10 +113,10 @@ teardown() { mounted_teardown; }
 @test "a password on the command line is refused and not repeated" {
 	fails_cleanly 64 kiseki-ls postgres://u:hunter2@h/k
 	says "visible to other users"
-	! grep -q hunter2 <<<"$output"
+	not grep -q hunter2 <<<"$output"
 	KISEKI_VOLUME=postgres://u:hunter2@h/k run kiseki-status --json
 	[ "$status" -ne 0 ]
-	! grep -q hunter2 <<<"$output"
+	not grep -q hunter2 <<<"$output"
 }
 
 @test "--json is JSON, the summary is last, also on failure" {
@@ -146,7 +154,7 @@ teardown() { mounted_teardown; }
 	format
 	head -c 20000000 /dev/urandom >big
 	out_err kiseki-cp big "$U:/"
-	! grep -q $'[\r\e]' .out .err
+	not grep -q $'[\r\e]' .out .err
 	[ -z "$err" ]
 	out_err kiseki-cp -q big "$U:/"
 	[ -z "$output" ]
@@ -167,7 +175,8 @@ teardown() { mounted_teardown; }
 	kiseki-status -v | grep -q 'found by  kiseki.conf: v'
 	printf '[default]\nbytes = perhaps\n' >bad.conf
 	fails_cleanly 78 kiseki-status --config=bad.conf "$V"
-	says bad.conf:2 && says "'bytes'"
+	says bad.conf:2
+	says "'bytes'"
 	fails_cleanly 78 kiseki-status --config=none.conf "$V"
 	says none.conf
 	printf 'nonsense\n' >bad.conf
@@ -203,8 +212,9 @@ teardown() { mounted_teardown; }
 		esac
 		for t in "kiseki-ls $V" "kiseki-status $V" "kiseki-cp /etc/passwd $U:/"; do
 			out_err limit 20 $t
-			[ "$status" -ge 64 ] && [ "$status" -lt 79 ]
-			! grep -qiE 'assert|segmentation' <<<"$err"
+			[ "$status" -ge 64 ]
+			[ "$status" -lt 79 ]
+			not grep -qiE 'assert|segmentation' <<<"$err"
 			says "$V" || says "meta.db"
 		done
 	done

@@ -15,7 +15,7 @@ teardown() {
 # same A B: names, kinds, modes, owners, times in ns, links, contents, attributes
 same() {
 	diff <(tree "$1") <(tree "$2") || return 1
-	diff -r --no-dereference <(cd "$1" && find . -type f -print0 | sort -z | xargs -0 sha256sum) \
+	diff <(cd "$1" && find . -type f -print0 | sort -z | xargs -0 sha256sum) \
 		<(cd "$2" && find . -type f -print0 | sort -z | xargs -0 sha256sum) || return 1
 	diff <(cd "$1" && getfattr -R -h -d -m - . 2>/dev/null) <(cd "$2" && getfattr -R -h -d -m - . 2>/dev/null) || return 1
 	command -v rsync >/dev/null || return 0
@@ -53,9 +53,12 @@ same() {
 	[ $(($(du -sk "$T/vol/meta.blocks" | cut -f 1) - before)) -lt 100 ]
 	kiseki-cp -q --reflink=never "$U:/big" "$U:/full"
 	[ $(($(du -sk "$T/vol/meta.blocks" | cut -f 1) - before)) -gt 19000 ]
-	kiseki-cp -q "$U:/copy" c && cmp big c
-	kiseki-cp -q "$U:/full" f && cmp big f
-	fails 74 kiseki-cp -q --reflink=always big "$U:/x" || [ "$status" -ge 1 ]
+	kiseki-cp -q "$U:/copy" c
+	cmp big c
+	kiseki-cp -q "$U:/full" f
+	cmp big f
+	fails_cleanly 73 kiseki-cp -q --reflink=always big "$U:/x"
+	says 'cannot share data'
 	[ -z "$(kiseki-ls "$U" | grep '^x$')" ]
 }
 
@@ -158,7 +161,7 @@ same() {
 	kiseki-ls -lH "$U" >ls
 	grep -P '^-rwx--x--x\t.*2001-01-01.*\tt$' ls
 	grep -P '^-rws--x--x\t.*\tm$' ls
-	! grep -P '2001-01-01.*\tm$' ls
+	not grep -P '2001-01-01.*\tm$' ls
 	fails_cleanly 64 kiseki-cp --preserve=nonsense a "$U:/x"
 	says 'mode, owner, times'
 }
@@ -192,7 +195,8 @@ same() {
 		echo first
 		kiseki-cp "$U:/f" -
 	) >out
-	[ "$(head -n 1 out)" = first ] && [ "$(stat -c %s out)" -eq 3000006 ]
+	[ "$(head -n 1 out)" = first ]
+	[ "$(stat -c %s out)" -eq 3000006 ]
 	(
 		head -c 1000000 >/dev/null
 		kiseki-cp -q - "$U:/g"
@@ -219,16 +223,18 @@ same() {
 	mkdir mine
 	chown -R 65534 mine
 	cd mine
-	as() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
-	as kiseki-format -q v.db
-	out_err as kiseki-cp -r ../src "sqlite://$T/mine/v.db:/"
-	[ "$status" -eq 3 ] && says 'cannot open ../src/private: Permission denied' && says ../src/closed
-	[ "$(as kiseki-ls v.db:/src | grep -c '^f')" -eq 99 ]
-	out_err as kiseki-cp --json -r ../src "sqlite://$T/mine/v.db:/again"
+	as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+	"${as[@]}" kiseki-format -q v.db
+	out_err "${as[@]}" kiseki-cp -r ../src "sqlite://$T/mine/v.db:/"
+	[ "$status" -eq 3 ]
+	says 'cannot open ../src/private: Permission denied'
+	says ../src/closed
+	[ "$("${as[@]}" kiseki-ls v.db:/src | grep -c '^f')" -eq 99 ]
+	out_err "${as[@]}" kiseki-cp --json -r ../src "sqlite://$T/mine/v.db:/again"
 	cp "$T/.out" out
 	jq -es 'map(select(.type == "error")) | map(.path) | sort == ["../src/closed", "../src/private"]' out
 	tail -n 1 out | jq -e '.counts.failed == 2 and .counts.files == 99 and .error.code == "PARTIAL"'
-	fails_cleanly 77 as kiseki-cp -q ../src/private "sqlite://$T/mine/v.db:/p"
+	fails_cleanly 77 "${as[@]}" kiseki-cp -q ../src/private "sqlite://$T/mine/v.db:/p"
 }
 
 @test "a missing or damaged block is named, and the copy is partial" {
@@ -247,7 +253,9 @@ same() {
 		esac
 	done
 	out_err kiseki-cp -r "$U:/" out
-	[ "$status" -eq 3 ] && says ":/bad:" && says ":/lost:"
+	[ "$status" -eq 3 ]
+	says ":/bad:"
+	says ":/lost:"
 	cmp src/good out/good
 	[ "$(ls -A out)" = good ]
 	out_err kiseki-cp "$U:/bad" -
@@ -263,8 +271,9 @@ same() {
 	cp f d/a
 	echo small >d/b
 	kiseki-cp -q --verify -a d "$U:/"
-	KISEKI_FAULT=get:flip=1 run kiseki-cp -q --verify f "$U:/h"
-	[ "$status" -ne 0 ] && says 'cannot verify'
+	KISEKI_FAULT=put:flip=1 run kiseki-cp -q --verify f "$U:/h"
+	[ "$status" -ne 0 ]
+	says 'cannot verify'
 }
 
 @test "killed at any moment, a file is there whole or not at all" {
@@ -283,13 +292,13 @@ same() {
 		rm -rf out
 		kiseki-cp -q -r "$U:/" out
 		for f in out/*; do
-			[ "$f" = out/big ] && cmp -s out/big old && continue
+			if [ "$f" = out/big ] && cmp -s out/big old; then continue; fi
 			cmp "$f" "src/${f#out/}"
 		done
 	done
 	kiseki-cp -q src/* "$U:/"
 	kiseki-cp -q -r -T "$U:/" out2
-	[ "$sum" = "$(cd out2 && sha256sum big s* | sed 's| | |' | awk '{ print $1 "  ./" $2 }' | sort)" ]
+	[ "$sum" = "$(cd out2; sha256sum big s* | sed 's| | |' | awk '{ print $1 "  ./" $2 }' | sort)" ]
 	[ -z "$(sqlite3 "$V" 'pragma integrity_check' | grep -v ok)" ]
 }
 
@@ -305,7 +314,9 @@ same() {
 		status=0
 		wait $pid || status=$?
 		# bash starts background jobs with SIGINT ignored.
-		[ $sig = INT ] || { [ "$status" -eq 143 ] && tail -n 1 out.json | jq -e '.exit_code == 143 and .error.code == "SIGTERM"'; }
+		[ $sig = TERM ] || continue
+		[ "$status" -eq 143 ]
+		tail -n 1 out.json | jq -e '.exit_code == 143 and .error.code == "SIGTERM"'
 	done
 	rm -rf out
 	kiseki-cp -q -r "$U:/TERM" out
@@ -320,7 +331,8 @@ same() {
 	kill -USR1 $pid
 	wait $pid
 	cat err
-	[ "$(wc -l <err)" -eq 1 ] && grep -q 'files' err
+	[ "$(wc -l <err)" -eq 1 ]
+	grep -q 'files' err
 }
 
 @test "--progress=json and always" {
@@ -344,7 +356,8 @@ same() {
 	head -c 60000000 /dev/urandom >big
 	kiseki-cp -q small "$F:/small"
 	out_err limit 60 kiseki-cp -q big "$F:/big"
-	[ "$status" -eq 74 ] && says 'No space left'
+	[ "$status" -eq 74 ]
+	says 'No space left'
 	[ "$(kiseki-ls full/v.db)" = small ]
 	kiseki-cp "$F:/small" - | cmp - small
 	out_err limit 60 kiseki-cp -q big small "$F:/"
@@ -353,7 +366,8 @@ same() {
 	out_err kiseki-cp "$U:/" full
 	kiseki-cp -q big "$U:/big"
 	out_err kiseki-cp -q "$U:/big" full/big
-	[ "$status" -eq 74 ] && [ -z "$(ls -A full)" ]
+	[ "$status" -eq 74 ]
+	[ -z "$(ls -A full)" ]
 	umount full
 	umount full
 }
@@ -388,7 +402,9 @@ same() {
 	sample src
 	before=$(kiseki-ls -R "$V")
 	run kiseki-cp -n -v -a src "$U:/"
-	[ "$status" -eq 0 ] && says 'dry run: nothing copied' && says 'would be copied: src/dir/big'
+	[ "$status" -eq 0 ]
+	says 'dry run: nothing copied'
+	says 'would be copied: src/dir/big'
 	[ "$before" = "$(kiseki-ls -R "$V")" ]
 	[ ! -d "$T/vol/meta.blocks/blocks" ]
 }
@@ -408,6 +424,7 @@ same() {
 }
 
 @test "memory does not grow with the tree" {
+	! grep -qE '__(asan|tsan)_init' "$(command -v kiseki-cp)" || skip "a sanitizer maps everything"
 	mkdir src
 	(cd src && for i in $(seq 1 20); do mkdir $i && (cd $i && seq 1 300 | xargs touch); done)
 	head -c 300000000 /dev/zero | tr '\0' x >src/large

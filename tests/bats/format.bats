@@ -11,12 +11,16 @@ teardown() {
 
 @test "makes a volume and says what comes next" {
 	out_err kiseki-format "$V"
-	[ "$status" -eq 0 ] && [ -z "$err" ]
-	says "Created volume 'vol'" && says "$T/vol/meta.blocks" && says 'put, get, list, delete ok' && says 'Next: kiseki-mount'
+	[ "$status" -eq 0 ]
+	[ -z "$err" ]
+	says "Created volume 'vol'"
+	says "$T/vol/meta.blocks"
+	says 'put, get, list, delete ok'
+	says 'Next: kiseki-mount'
 	[ "$(ls "$T/vol")" = "$(printf 'meta.blocks\nmeta.db')" ]
 	[ "$(sql "select value from settings where name = 'data_url'")" = meta.blocks/ ]
 	[ "$(sql "select value from settings where name = 'block_size'")" = 4194304 ]
-	[ "$(ls "$T/vol/meta.blocks")" = kiseki.volume ]
+	[ "$(find "$T/vol/meta.blocks" -type f -printf %P)" = kiseki.volume ]
 	[ -z "$(kiseki-ls "$V")" ]
 }
 
@@ -33,7 +37,8 @@ teardown() {
 	local uuid
 	uuid=$(sql "select value from settings where name = 'uuid'")
 	fails_cleanly 73 kiseki-format "$V"
-	says "'photos' already exists" && says hint:
+	says "'photos' already exists"
+	says hint:
 	fails_cleanly 73 kiseki-format --if-not-exists "$V"
 	kiseki-format --if-not-exists --name=photos "$V"
 	[ "$uuid" = "$(sql "select value from settings where name = 'uuid'")" ]
@@ -46,12 +51,15 @@ teardown() {
 	mkdir data
 	echo hello >data/file
 	fails_cleanly 73 kiseki-format --data="$T/data" "$V"
-	says 'not empty' && says "'file'"
-	[ ! -e "$V" ] && [ "$(ls -A data)" = file ]
+	says 'not empty'
+	says "'file'"
+	[ ! -e "$V" ]
+	[ "$(ls -A data)" = file ]
 	kiseki-format -q --allow-nonempty --data="$T/data" "$V"
 	[ "$(cat data/file)" = hello ]
 	fails_cleanly 78 kiseki-format --data="file://$T/data" "$T/second.db"
-	says 'belongs to another volume' && says "'vol'"
+	says 'belongs to another volume'
+	says "'vol'"
 	fails_cleanly 78 kiseki-format --allow-nonempty --data="file://$T/data" "$T/second.db"
 	[ ! -e "$T/second.db" ]
 	[ -z "$(kiseki-ls "$V")" ]
@@ -95,14 +103,16 @@ teardown() {
 	chown 65534:65534 home
 	run setpriv --reuid=65534 --regid=65534 --clear-groups env HOME="$T/home" kiseki-format photos
 	echo "$output"
-	[ "$status" -eq 0 ] && [ -e home/.local/share/kiseki/photos/meta.db ]
+	[ "$status" -eq 0 ]
+	[ -e home/.local/share/kiseki/photos/meta.db ]
 	[ "$(stat -c %a home/.local/share/kiseki/photos)" = 700 ]
 	run setpriv --reuid=65534 --regid=65534 --clear-groups env HOME="$T/home" kiseki-status photos
 	[ "$status" -eq 0 ]
 	run setpriv --reuid=65534 --regid=65534 --clear-groups env HOME="$T/home" kiseki-format photos
 	[ "$status" -eq 73 ]
 	run setpriv --reuid=65534 --regid=65534 --clear-groups env HOME="$T/home" kiseki-ls photso
-	[ "$status" -eq 66 ] && says 'known volumes: photos'
+	[ "$status" -eq 66 ]
+	says 'known volumes: photos'
 	unshare -m bash -c "mount -t tmpfs none /var/lib && kiseki-format -q machine && test -e /var/lib/kiseki/machine/meta.db && kiseki-status -q machine"
 }
 

@@ -8,6 +8,8 @@
 # $T is the test's own directory; $V a volume's database there, $U its URL, $M a mount point. Programs run under
 # `limit SECONDS`; what is mounted below $T, or runs there, ends with the test (mounted_helper.bash).
 
+# What is set here is used by the tests.
+# shellcheck disable=SC2034
 # shellcheck source=tests/bats/mounted_helper.bash
 source "$BATS_TEST_DIRNAME/mounted_helper.bash"
 
@@ -39,6 +41,9 @@ requires() {
 		esac
 	done
 }
+
+# not COMMAND...: a plain "!" does not fail a test
+not() { ! "$@"; }
 
 # out_err COMMAND...: as `run`, with stdout in $out and stderr in $err
 out_err() {

@@ -20,7 +20,8 @@ teardown() { mounted_teardown; }
 @test "options behind the command are the command's" {
 	format
 	run kiseki status --json "$V"
-	[ "$status" -eq 0 ] && says '"tool":"kiseki-status"'
+	[ "$status" -eq 0 ]
+	says '"tool":"kiseki-status"'
 	run kiseki ls --list-options
 	says --recursive
 }
@@ -39,10 +40,11 @@ teardown() { mounted_teardown; }
 	printf '#!/bin/sh\necho "plugin $0 $*"\n' >bin/kiseki-plugin
 	chmod +x bin/kiseki-plugin
 	PATH=$T/bin:$PATH run kiseki plugin a 'b c'
-	[ "$status" -eq 0 ] && says 'kiseki-plugin a b c'
+	[ "$status" -eq 0 ]
+	says 'kiseki-plugin a b c'
 	PATH=$T/bin:$PATH kiseki --list | grep -qx plugin
 	chmod -x bin/kiseki-plugin
-	! PATH=$T/bin:$PATH kiseki --list | grep -qx plugin
+	PATH=$T/bin:$PATH kiseki --list | not grep -qx plugin
 }
 
 @test "a typo is 64, with the nearest word" {

@@ -43,8 +43,8 @@ teardown() { mounted_teardown; }
 	kiseki-ls -lH "$U:/src" | grep -aqP '\t209715200\t.*\tsparse$'
 	kiseki-ls -lH "$U:/src" | grep -aqP '\t2001-02-03T04:05:06\.123456Z\tfile$'
 	kiseki-ls -lH "$U:/src/dir" | grep -aqP '\tsym -> \.\./file$'
-	kiseki-ls -lH "$U:/src" | awk -F '\t' '/^[-dlpcb]/ && NF < 7 { exit 1 }'
-	! kiseki-ls -lH "$V" | grep -aq MODE
+	kiseki-ls -lH "$U:/src" | awk -F '\t' '/^[-dlpcb][-r]/ && NF < 7 { exit 1 }'
+	kiseki-ls -lH "$V" | not grep -aq MODE
 	kiseki-ls -l "$V" | head -n 1 | grep -q MODE
 	kiseki-ls -l "$U:/src" | grep -a sparse | grep -q '200 MiB'
 	kiseki-ls -lb "$U:/src" | grep -a sparse | grep -q 209715200

@@ -11,13 +11,20 @@ teardown() { mounted_teardown; }
 	head -c 5242880 /dev/urandom >f
 	kiseki-cp -q f "$U:/f"
 	out_err kiseki-status "$V"
-	[ "$status" -eq 0 ] && [ -z "$err" ]
-	says 'photos  ' && says healthy && says 'format 1, created 20'
-	says "$U" && says "file://$T/vol/meta.blocks" && says reachable
-	says 'live      5 MiB in 2 files' && says 'sessions  0' && says 'quota none'
+	[ "$status" -eq 0 ]
+	[ -z "$err" ]
+	says 'photos  '
+	says healthy
+	says 'format 1, created 20'
+	says "$U"
+	says "file://$T/vol/meta.blocks"
+	says reachable
+	says 'live      5 MiB in 2 files'
+	says 'sessions  0'
+	says 'quota none'
 	kiseki-status -b "$V" | grep -q 'live      5242880 in'
 	kiseki-status -v "$V" | grep -q 'found by  a database file'
-	! kiseki-status -q "$V" | grep -q .
+	kiseki-status -q "$V" | not grep -q .
 }
 
 @test "changes nothing" {
@@ -41,11 +48,18 @@ teardown() { mounted_teardown; }
 	kiseki-status --check -q "$V"
 	mv "$T/vol/meta.blocks" "$T/away"
 	out_err kiseki-status --check "$V"
-	[ "$status" -eq 4 ] && says DEGRADED && says 'NOT USABLE' && says meta.blocks
+	[ "$status" -eq 4 ]
+	says DEGRADED
+	says 'NOT USABLE'
+	says meta.blocks
 	out_err kiseki-status "$V"
-	[ "$status" -eq 0 ] && says DEGRADED
+	[ "$status" -eq 0 ]
+	says DEGRADED
 	out_err kiseki-status --check --json "$V"
-	[ "$status" -eq 4 ] && json_ok .out && [ "$(jq -r .data.reachable .out)" = false ] && [ "$(jq -r .error.code .out)" = FINDINGS ]
+	[ "$status" -eq 4 ]
+	json_ok .out
+	[ "$(jq -r .data.reachable .out)" = false ]
+	[ "$(jq -r .error.code .out)" = FINDINGS ]
 	[ ! -e "$T/vol/meta.blocks" ]
 	mv "$T/away" "$T/vol/meta.blocks"
 	kiseki-status --check -q "$V"
@@ -56,7 +70,9 @@ teardown() { mounted_teardown; }
 	touch d/{1..19}
 	kiseki-cp -q -r d/* "$U:/"
 	out_err kiseki-status --check "$V"
-	[ "$status" -eq 4 ] && says '95 %' && says '(100 %)'
+	[ "$status" -eq 4 ]
+	says '95 %'
+	says '(100 %)'
 }
 
 @test "a mount is a session, and by its mount point the volume is found" {
@@ -64,7 +80,10 @@ teardown() { mounted_teardown; }
 	format --name=photos
 	mount_it
 	out_err kiseki-status "$V"
-	says 'sessions  1' && says "$M" && says "pid $(daemon)" && says heartbeat
+	says 'sessions  1'
+	says "$M"
+	says "pid $(daemon)"
+	says heartbeat
 	kiseki-status -v "$M" | grep -q 'found by  a mount point'
 	kiseki-status --json "$M" | jq -e --arg m "$M" '.sessions | length == 1 and .[0].mountpoint == $m and .[0].dead == false and .[0].kind == "mount"'
 	[ "$(kiseki-ls "$M")" = '' ]
@@ -72,5 +91,6 @@ teardown() { mounted_teardown; }
 	[ "$(kiseki-ls "$M")" = f ]
 	kill_daemon
 	out_err kiseki-status --check "$V"
-	[ "$status" -eq 4 ] && says 'dead'
+	[ "$status" -eq 4 ]
+	says 'dead'
 }

@@ -18,6 +18,7 @@
 #include <dirent.h>
 #include <getopt.h>
 #include <grp.h>
+#include <signal.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
@@ -275,6 +276,7 @@ static long long do_open(struct side *sd, const struct step *s, int flags)
 static long long do_fd_op(struct side *sd, const struct step *s, uint64_t *hash)
 {
 	int fd = sd->fd[s->slot];
+	struct stat st;
 	ssize_t n;
 	int r;
 
@@ -304,7 +306,9 @@ static long long do_fd_op(struct side *sd, const struct step *s, uint64_t *hash)
 	case OP_FSYNC:
 		return s->flags ? fsync(fd) : fdatasync(fd);
 	case OP_FCHMOD:
-		return fchmod(fd, s->mode);
+		return fstat(fd, &st) == 0 && st.st_nlink == 0 && !S_ISREG(st.st_mode)
+			       ? 0
+			       : fchmod(fd, s->mode);
 	case OP_COPY_RANGE:
 		return do_copy(fd, s->off, sd->fd[s->slot2], s->off2, s->len);
 	case OP_SEEK_DATA:
@@ -531,9 +535,10 @@ static void compare_seen(const struct step *s)
 		const struct seen *b0 = &sides[1].before[i], *b1 = &sides[1].after[i];
 		const char *bad;
 
-		/* FUSE cannot know that somebody holds a file without a name by O_PATH. */
+		/* FUSE is not told who has fifos, devices and O_PATH descriptors open: without a name they are gone. */
 		if (i == 4 && a1->ok && a1->st.st_nlink == 0 &&
-		    fcntl(sides[1].fd[s->slot], F_GETFL) & O_PATH)
+		    ((!S_ISREG(a1->st.st_mode) && !S_ISDIR(a1->st.st_mode)) ||
+		     fcntl(sides[1].fd[s->slot], F_GETFL) & O_PATH))
 			continue;
 		if (a1->ok != b1->ok) {
 			snprintf(text, sizeof(text), "%s exists on one side only (%s: %d, %s: %d)",
@@ -553,9 +558,9 @@ static void compare_seen(const struct step *s)
 				 (long long)a1->st.st_size, (long long)b1->st.st_size);
 			give_up(text);
 		}
-		/* Only of what was there before, and is still the same inode. */
-		if (!s->times || !a0->ok || !b0->ok || a0->st.st_ino != a1->st.st_ino ||
-		    b0->st.st_ino != b1->st.st_ino)
+		/* Only of what was there before, and is still the same inode. What goes through a fifo FUSE does not see. */
+		if (!s->times || S_ISFIFO(a1->st.st_mode) || !a0->ok || !b0->ok ||
+		    a0->st.st_ino != a1->st.st_ino || b0->st.st_ino != b1->st.st_ino)
 			continue;
 		bool am = moved(a0->st.st_mtim, a1->st.st_mtim),
 		     bm = moved(b0->st.st_mtim, b1->st.st_mtim);
@@ -866,6 +871,7 @@ int main(int argc, char **argv)
 		return 64;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	signal(SIGPIPE, SIG_IGN); /* fifos */
 	umask(0022);
 	if (with_users && (geteuid() != 0 || setgroups(0, NULL) < 0))
 		die("--users needs root");
