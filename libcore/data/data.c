@@ -98,6 +98,12 @@ int ks_data_close(struct ks_data *d)
 	return r;
 }
 
+bool ks_data_write_waits(struct ks_data *d, size_t n)
+{
+	/* A page at each end, and those of a slice that is just begun. */
+	return !ks_pool_has_room(d->pool, n + 4 * KS_PAGE_SIZE);
+}
+
 void ks_data_stats(struct ks_data *d, struct ks_data_stats *out)
 {
 	struct ks_pool_stats ps;

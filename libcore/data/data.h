@@ -71,6 +71,8 @@ struct ks_data_stats {
 	uint64_t commits, slices, waits; /* waits: writers that had to wait for a page */
 };
 void ks_data_stats(struct ks_data *d, struct ks_data_stats *out);
+/* Would a write of @n bytes have to wait for memory now? A guess: others write too. */
+bool ks_data_write_waits(struct ks_data *d, size_t n);
 /* Commits every file's dirty data; the first error, after all were tried. */
 int ks_data_flush_all(struct ks_data *d) KS_MUST_CHECK;
 

@@ -496,6 +496,12 @@ bool ks_pool_has_waiters(struct ks_pool *pool)
 	return pool->waiting > 0;
 }
 
+bool ks_pool_has_room(struct ks_pool *pool, uint64_t bytes)
+{
+	KS_LOCKED(&pool->mu);
+	return pool->waiting == 0 && room(pool) * KS_UNIT_SIZE >= bytes;
+}
+
 void ks_pool_stats(struct ks_pool *pool, struct ks_pool_stats *out)
 {
 	KS_LOCKED(&pool->mu);

@@ -69,6 +69,8 @@ int ks_pool_wait(struct ks_pool *pool, struct ks_pool_wait *w, uint64_t need, in
 		 int64_t give_up_ns) KS_MUST_CHECK;
 void ks_pool_failed(struct ks_pool *pool, int err);
 bool ks_pool_has_waiters(struct ks_pool *pool);
+/* May writers take @bytes now without waiting? As of now, no promise. */
+bool ks_pool_has_room(struct ks_pool *pool, uint64_t bytes);
 
 void ks_pool_stats(struct ks_pool *pool, struct ks_pool_stats *out);
 

@@ -635,6 +635,8 @@ void ks_engine_stats(struct ks_engine *e, struct ks_engine_stats *out)
 		.bodies = atomic_load_explicit(&e->bodies, memory_order_relaxed),
 		.retries = atomic_load_explicit(&e->retries, memory_order_relaxed),
 		.batches = atomic_load_explicit(&e->batches, memory_order_relaxed),
+		.cache_hits = atomic_load_explicit(&e->cache_hits, memory_order_relaxed),
+		.cache_misses = atomic_load_explicit(&e->cache_misses, memory_order_relaxed),
 		.size_bytes = e->ops->size_bytes ? e->ops->size_bytes(e) : 0,
 	};
 }

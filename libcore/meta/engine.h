@@ -134,11 +134,14 @@ void ks_engine_sync_start(struct ks_engine *e);
 
 /* ---- life ---- */
 
+#define KS_NO_CACHE UINT64_MAX
+
 struct ks_engine_opts {
 	bool create; /* make the schema; -EEXIST when a volume is there */
 	bool readonly;
 	int64_t busy_timeout_ns; /* how long another process's lock is waited for; 0: 60 s */
 	uint64_t mmap_bytes;     /* SQLite: how much of the database may be mapped; 0: default */
+	uint64_t cache_bytes;    /* SQLite: most that records kept in memory may take; 0: default */
 };
 
 /**
@@ -157,6 +160,7 @@ struct ks_engine_stats {
 	uint64_t bodies, retries;       /* bodies run; those that ran again after a lost race */
 	uint64_t batches;    /* transactions of the database (bodies / batches = combining) */
 	uint64_t size_bytes; /* what the database occupies */
+	uint64_t cache_hits, cache_misses; /* point reads that memory answered, or could not */
 };
 void ks_engine_stats(struct ks_engine *e, struct ks_engine_stats *out);
 void ks_engines(void (*fn)(void *arg, const char *scheme, const char *help), void *arg);

@@ -18,6 +18,7 @@ struct ks_engine {
 	int64_t busy_timeout_ns; /* this and readonly: set by ks_engine_open() once ops->open has returned */
 	bool readonly;           /* a body that wants to write fails with -EROFS */
 	_Atomic uint64_t reads, scans, commits, bodies, retries, batches;
+	_Atomic uint64_t cache_hits, cache_misses;
 };
 
 enum ks_write_kind {
@@ -94,7 +95,7 @@ struct ks_engine_ops {
 	int (*run)(struct ks_engine *e, ks_body_fn *body, void *arg);
 
 	int (*sync)(struct ks_engine *e);
-	void (*sync_start)(struct ks_engine *e); /* NULL: nothing to begin with */
+	void (*sync_start)(struct ks_engine *e);          /* NULL: nothing to begin with */
 	uint64_t (*foreign_version)(struct ks_engine *e); /* NULL: cannot say */
 	uint64_t (*size_bytes)(struct ks_engine *e);
 };

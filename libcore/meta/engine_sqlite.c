@@ -94,7 +94,7 @@ static bool has_log(const struct ks_sqlite *sq)
  * A reader needs the -shm file, which it must be able to make. Where it cannot, a database without a log
  * can still be read as a file that nobody changes.
  */
-static int open_readonly(struct ks_sqlite *sq)
+static int open_readonly(struct ks_sqlite *sq, uint64_t cache_bytes)
 {
 	struct ks_sqlite_conn *c = NULL;
 	bool quiet = ks_fail_quiet(true);
@@ -103,6 +103,9 @@ static int open_readonly(struct ks_sqlite *sq)
 
 	if (r == 0) {
 		r = ks_sqlite_schema_check(c);
+		/* That connection stays with its slot until the end. */
+		if (r == 0)
+			r = ks_sqlite_cache_open(sq, c, cache_bytes);
 		ks_sqlite_reader_give(sq, c, slot);
 	}
 	ks_fail_quiet(quiet);
@@ -126,7 +129,7 @@ static int open_readonly(struct ks_sqlite *sq)
 	return r;
 }
 
-static int open_writer(struct ks_sqlite *sq, bool create)
+static int open_writer(struct ks_sqlite *sq, bool create, uint64_t cache_bytes)
 {
 	int r = check_place(sq->path);
 
@@ -141,7 +144,7 @@ static int open_writer(struct ks_sqlite *sq, bool create)
 		return r;
 	sq->run.txn.conn = sq->run.conn;
 	ks_sqlite_wal_watch(sq);
-	return 0;
+	return ks_sqlite_cache_open(sq, sq->run.conn, cache_bytes);
 }
 
 static int cpus(void)
@@ -160,6 +163,7 @@ static int init_locks(struct ks_sqlite *sq)
 	pthread_mutex_init(&sq->ckpt_start_mu, NULL);
 	pthread_mutex_init(&sq->sync_mu, NULL);
 	pthread_mutex_init(&sq->keep_mu, NULL);
+	pthread_mutex_init(&sq->cache.mu, NULL);
 	return ks_cond_init(&sq->sync_cond);
 }
 
@@ -190,7 +194,8 @@ static int open_sqlite(struct ks_engine **out, const char *rest, const struct ks
 	if (r == 0 && opts->create && opts->readonly)
 		r = -EINVAL;
 	if (r == 0)
-		r = sq->readonly ? open_readonly(sq) : open_writer(sq, opts->create);
+		r = sq->readonly ? open_readonly(sq, opts->cache_bytes)
+				 : open_writer(sq, opts->create, opts->cache_bytes);
 	if (r < 0) {
 		close_sqlite(&sq->base);
 		return r;
@@ -212,10 +217,12 @@ static void close_sqlite(struct ks_engine *e)
 	/* The last connection of all processes copies the log and removes it; of ours, one that may write. */
 	ks_sqlite_conn_close(sq->run.conn);
 	ks_arena_clear(&sq->run.txn.t.arena);
+	ks_sqlite_cache_close(sq);
 	ks_closep(&sq->wal_fd);
 	pthread_cond_destroy(&sq->sync_cond);
 	pthread_mutex_destroy(&sq->sync_mu);
 	pthread_mutex_destroy(&sq->keep_mu);
+	pthread_mutex_destroy(&sq->cache.mu);
 	pthread_mutex_destroy(&sq->ckpt_start_mu);
 	pthread_mutex_destroy(&sq->ckpt_mu);
 	pthread_mutex_destroy(&sq->foreign_mu);

@@ -6,13 +6,15 @@
  *	sqlite_conn.c	 one connection: settings, busy wait, error texts, cached statements
  *	sqlite_schema.c	 tables and views, made and recognised
  *	sqlite_read.c	 point reads and scans, the pool of readers
+ *	sqlite_cache.c	 inodes and dentries in memory: when they are right
+ *	sqlite_records.c their table
  *	sqlite_apply.c	 one body's buffered writes
  *	sqlite_run.c	 the writer: flat combining
  *	sqlite_wal.c	 checkpoints and sync
  *	sqlite_keep.c	 saves readers a system call
  *	sqlite_vfs.c	 writes a commit's frames with one system call
  *
- * Locks, in order: the writer (run.holder), ckpt_mu, keep_mu, then leaves: sync_mu, foreign_mu, ckpt_start_mu. A connection is used by one thread at a time: the
+ * Locks, in order: the writer (run.holder), ckpt_mu, keep_mu, cache.mu, a shard of the records, then leaves: sync_mu, foreign_mu, ckpt_start_mu. A connection is used by one thread at a time: the
  * writer's by who holds it, a reader's by who took it, ckpt by who holds ckpt_mu, foreign by who holds foreign_mu.
  */
 #ifndef KS_META_SQLITE_H
@@ -76,6 +78,45 @@ struct ks_sqlite_txn {
 };
 
 struct ks_sqlite_req;
+struct ks_records;
+
+/* The state that the cache was right for when a reader looked. */
+struct ks_cache_window {
+	uint64_t seq, gen;
+	uint64_t salt, pos;
+	bool on;
+};
+
+/* What was found of a read. */
+struct ks_cached {
+	bool dentry_found, inode_found;
+	uint32_t type;
+	uint64_t ino;
+	struct ks_rec_inode inode;
+};
+
+#define KS_CACHE_DIRTY_BITS 4096
+#define KS_CACHE_READS_MAX 8
+
+struct ks_sqlite_cache {
+	const volatile uint32_t *header; /* of the WAL-index; NULL: there is no cache */
+	struct ks_records *records;
+	pthread_mutex_t mu;    /* to change the next four */
+	_Atomic uint64_t seq;  /* odd: they are about to change */
+	_Atomic uint64_t gen;  /* of the records that count */
+	_Atomic uint64_t salt; /* with pos: the state they are right for */
+	_Atomic uint64_t pos;  /* the log's length, and above it the count of commits */
+
+	/* By the holder: the transaction's beginning, its writes, and what its COMMIT did. */
+	struct ks_cache_window txn;
+	struct ks_arena log_mem;
+	struct ks_write *log; /* in log_mem */
+	uint32_t nlog, caplog;
+	bool log_overflow; /* more was written than log says */
+	uint64_t dirty[KS_CACHE_DIRTY_BITS / 64];
+	uint32_t frames; /* the log's length after the COMMIT; 0: it wrote nothing */
+	uint64_t log_headers, log_salt;
+};
 
 struct ks_sqlite {
 	struct ks_engine base;
@@ -98,6 +139,8 @@ struct ks_sqlite {
 		_Atomic int waiters;
 		int spinners; /* so many waiters may spin */
 	} run;
+
+	struct ks_sqlite_cache cache;
 
 	_Atomic uint64_t foreign;
 	_Atomic bool foreign_used; /* somebody asks: so look with every transaction */
@@ -199,6 +242,46 @@ int ks_sqlite_fetch(struct ks_engine *e, struct ks_txn *t, struct ks_read *r, si
 int ks_sqlite_reader_take(struct ks_sqlite *sq, struct ks_sqlite_conn **out,
 			  int *slot) KS_MUST_CHECK;
 void ks_sqlite_reader_give(struct ks_sqlite *sq, struct ks_sqlite_conn *c, int slot);
+
+/* ---- sqlite_cache.c ---- */
+
+int ks_sqlite_cache_open(struct ks_sqlite *sq, struct ks_sqlite_conn *conn,
+			 uint64_t bytes) KS_MUST_CHECK; /* @conn has read, and stays open */
+void ks_sqlite_cache_close(struct ks_sqlite *sq);
+/* Before a read. False: the cache has nothing to say now. */
+bool ks_sqlite_cache_look(struct ks_sqlite *sq, struct ks_cache_window *w);
+/* All of them, or none. */
+bool ks_sqlite_cache_serve(struct ks_sqlite *sq, const struct ks_cache_window *w, struct ks_read *r,
+			   size_t n);
+/* After a read whose snapshot is not older than ks_sqlite_cache_look(). */
+void ks_sqlite_cache_fill(struct ks_sqlite *sq, const struct ks_cache_window *w,
+			  const struct ks_read *r);
+/* The rest needs the writer. In this order: begin, reads and logs of the bodies, commit, COMMIT, committed. */
+void ks_sqlite_cache_begin(struct ks_sqlite *sq);
+bool ks_sqlite_cache_txn_read(struct ks_sqlite *sq, struct ks_read *r);
+void ks_sqlite_cache_txn_fill(struct ks_sqlite *sq, const struct ks_read *r);
+void ks_sqlite_cache_log(struct ks_sqlite *sq, const struct ks_txn *t);
+void ks_sqlite_cache_commit(struct ks_sqlite *sq);
+void ks_sqlite_cache_committed(struct ks_sqlite *sq, bool ok);
+
+/* ---- sqlite_records.c ---- */
+
+int ks_records_new(struct ks_records **out, uint64_t bytes) KS_MUST_CHECK;
+void ks_records_free(struct ks_records *r); /* NULL is fine */
+uint64_t ks_records_hash(enum ks_table t, const void *key);
+bool ks_records_get(struct ks_records *r, uint64_t gen, enum ks_table t, const void *key,
+		    struct ks_cached *out);
+/* @seq: only while it is @w's. */
+void ks_records_put(struct ks_records *r, const struct ks_cache_window *w,
+		    const _Atomic uint64_t *seq, enum ks_table t, const void *rec, bool found);
+void ks_records_drop(struct ks_records *r, enum ks_table t, const void *key);
+void ks_records_update(struct ks_records *r, uint64_t gen, const struct ks_rec_inode *key,
+		       const struct ks_upd *u, unsigned int n);
+
+/* ---- sqlite_vfs.c ---- */
+
+/* How often a header was written to the log through this connection, and the salts of the last one. False: there is no log. */
+bool ks_sqlite_log_headers(sqlite3 *db, uint64_t *n, uint64_t *salt);
 
 /* ---- sqlite_keep.c ---- */
 

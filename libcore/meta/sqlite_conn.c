@@ -369,7 +369,8 @@ static int conn_settings(struct ks_sqlite_conn *c, enum ks_sqlite_role role)
 		 "PRAGMA mmap_size=%llu;PRAGMA synchronous=NORMAL;PRAGMA temp_store=MEMORY;"
 		 "PRAGMA journal_size_limit=67108864;%s",
 		 (unsigned long long)c->sq->mmap_bytes,
-		 role == KS_SQLITE_READER ? "PRAGMA query_only=1" : "PRAGMA cache_size=-16384;PRAGMA cache_spill=0");
+		 role == KS_SQLITE_READER ? "PRAGMA query_only=1"
+					  : "PRAGMA cache_size=-16384;PRAGMA cache_spill=0");
 	return ks_sqlite_exec(c, sql, "open");
 }
 

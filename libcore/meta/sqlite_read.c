@@ -235,13 +235,34 @@ void ks_sqlite_reader_give(struct ks_sqlite *sq, struct ks_sqlite_conn *c, int s
 		atomic_store_explicit(&sq->readers[slot].taken, false, memory_order_release);
 }
 
-static int fetch_on(struct ks_sqlite_conn *c, struct ks_read *r, size_t n, const struct ks_scan *s,
-		    size_t ns, struct ks_arena *a)
+/* On the writer's connection, or on one that has a snapshot for it. */
+static int fetch_in_txn(struct ks_sqlite_conn *c, struct ks_read *r, size_t n,
+			const struct ks_scan *s, size_t ns, struct ks_arena *a)
 {
 	int ret = 0;
 
-	for (size_t i = 0; i < n && ret == 0; i++)
+	for (size_t i = 0; i < n && ret == 0; i++) {
+		if (ks_sqlite_cache_txn_read(c->sq, &r[i]))
+			continue;
 		ret = read_one(c, &r[i], a);
+		if (ret == 0)
+			ks_sqlite_cache_txn_fill(c->sq, &r[i]);
+	}
+	for (size_t i = 0; i < ns && ret == 0; i++)
+		ret = scan_one(c, &s[i], a);
+	return ret;
+}
+
+static int fetch_on(struct ks_sqlite_conn *c, const struct ks_cache_window *w, struct ks_read *r,
+		    size_t n, const struct ks_scan *s, size_t ns, struct ks_arena *a)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < n && ret == 0; i++) {
+		ret = read_one(c, &r[i], a);
+		if (ret == 0)
+			ks_sqlite_cache_fill(c->sq, w, &r[i]);
+	}
 	for (size_t i = 0; i < ns && ret == 0; i++)
 		ret = scan_one(c, &s[i], a);
 	return ret;
@@ -252,11 +273,15 @@ int ks_sqlite_fetch(struct ks_engine *e, struct ks_txn *t, struct ks_read *r, si
 {
 	static _Thread_local unsigned int asked;
 	struct ks_sqlite *sq = ks_to_sqlite(e);
+	struct ks_cache_window w;
 	struct ks_sqlite_conn *c;
 	int slot, ret, rc;
 
 	if (t)
-		return fetch_on(ks_container_of(t, struct ks_sqlite_txn, t)->conn, r, n, s, ns, a);
+		return fetch_in_txn(ks_container_of(t, struct ks_sqlite_txn, t)->conn, r, n, s, ns,
+				    a);
+	if (ks_sqlite_cache_look(sq, &w) && ns == 0 && ks_sqlite_cache_serve(sq, &w, r, n))
+		return 0;
 	ret = ks_sqlite_reader_take(sq, &c, &slot);
 	if (ret < 0)
 		return ret;
@@ -264,7 +289,7 @@ int ks_sqlite_fetch(struct ks_engine *e, struct ks_txn *t, struct ks_read *r, si
 		/* Its first statement fixes the snapshot; nothing is written, so the end cannot fail. */
 		rc = ks_sqlite_fixed(c, KS_ST_BEGIN);
 		if (rc == SQLITE_OK) {
-			ret = fetch_on(c, r, n, s, ns, a);
+			ret = fetch_on(c, &w, r, n, s, ns, a);
 			ks_sqlite_fixed(c, KS_ST_COMMIT);
 		} else {
 			ret = ks_sqlite_fail(sq, c->db, rc, "read");
@@ -272,7 +297,7 @@ int ks_sqlite_fetch(struct ks_engine *e, struct ks_txn *t, struct ks_read *r, si
 		if (!sqlite3_get_autocommit(c->db))
 			ks_sqlite_fixed(c, KS_ST_ROLLBACK);
 	} else {
-		ret = fetch_on(c, r, n, s, ns, a);
+		ret = fetch_on(c, &w, r, n, s, ns, a);
 	}
 	ks_sqlite_reader_give(sq, c, slot);
 	if (++asked % KEEP_EVERY == 0 && !sq->readonly)

@@ -106,6 +106,7 @@ static int txn_begin(struct ks_sqlite *sq)
 		return ks_sqlite_fail(sq, sq->run.conn->db, rc, "begin a transaction");
 	if (atomic_load_explicit(&sq->foreign_used, memory_order_relaxed))
 		ks_sqlite_look_abroad(sq);
+	ks_sqlite_cache_begin(sq);
 	atomic_fetch_add(&sq->run.in_txn, 1);
 	return 0;
 }
@@ -113,17 +114,23 @@ static int txn_begin(struct ks_sqlite *sq)
 static void txn_rollback(struct ks_sqlite *sq)
 {
 	atomic_fetch_add(&sq->run.in_txn, 1);
+	sq->cache.txn.on = false;
 	/* SQLite rolls back by itself after some errors. */
 	if (!sqlite3_get_autocommit(sq->run.conn->db))
 		ks_sqlite_fixed(sq->run.conn, KS_ST_ROLLBACK);
 }
 
-static int txn_commit(struct ks_sqlite *sq)
+static int txn_commit(struct ks_sqlite *sq, bool wrote)
 {
 	int rc;
 
 	atomic_fetch_add(&sq->run.in_txn, 1);
+	if (wrote)
+		ks_sqlite_cache_commit(sq);
 	rc = ks_sqlite_fixed(sq->run.conn, KS_ST_COMMIT);
+	if (wrote)
+		ks_sqlite_cache_committed(sq, rc == SQLITE_OK);
+	sq->cache.txn.on = false;
 	if (rc == SQLITE_OK)
 		return 0;
 	rc = ks_sqlite_fail(sq, sq->run.conn->db, rc, "commit");
@@ -156,6 +163,8 @@ static int run_body(struct ks_sqlite *sq, struct ks_sqlite_req *q, bool *spoiled
 		if (r == 0)
 			r = ks_fail(-EIO, "%s: SQLite gave the transaction up", sq->path);
 	}
+	if (r == 0)
+		ks_sqlite_cache_log(sq, t);
 	ks_txn_end(t);
 	keep_text(q, r);
 	q->result = r;
@@ -210,7 +219,7 @@ static void run_together(struct ks_sqlite *sq, struct ks_sqlite_req *list, unsig
 	}
 	if (r < 0)
 		return;
-	r = txn_commit(sq);
+	r = txn_commit(sq, wrote);
 	if (r < 0 && n > 1) {
 		*spoiled = true;
 	} else if (r < 0 && (last->result == 0 || last->result == -EAGAIN)) {

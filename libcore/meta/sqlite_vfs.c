@@ -18,6 +18,8 @@
 #include <string.h>
 
 #define FRAME_HEADER 24
+#define LOG_HEADER 32
+#define LOG_SALTS 16        /* where in it */
 #define GATHER (120 * 1024) /* SQLite writes less than 128 KiB at a time */
 
 struct log_file {
@@ -25,6 +27,8 @@ struct log_file {
 	char *buf;        /* GATHER bytes, made with the first frame */
 	int n;            /* gathered */
 	sqlite3_int64 at; /* where buf belongs */
+	uint64_t headers; /* of the log, written through this file */
+	uint64_t salt;    /* of the last one */
 	bool commits;     /* the header that was written last is of a frame that commits */
 			  /* The real file follows, aligned. */
 };
@@ -53,6 +57,10 @@ static int log_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 off)
 	sqlite3_file *real = real_file(f);
 	int rc = SQLITE_OK;
 
+	if (off == 0 && n == LOG_HEADER) {
+		memcpy(&l->salt, (const char *)p + LOG_SALTS, sizeof(l->salt));
+		l->headers++;
+	}
 	if (l->n && (off != l->at + l->n || l->n + n > GATHER))
 		rc = flush(l);
 	if (rc != SQLITE_OK)
@@ -164,6 +172,20 @@ static const sqlite3_io_methods log_methods = {
 	.xDeviceCharacteristics = log_device,
 };
 
+bool ks_sqlite_log_headers(sqlite3 *db, uint64_t *n, uint64_t *salt)
+{
+	sqlite3_file *f = NULL;
+	const struct log_file *l;
+
+	if (sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &f) != SQLITE_OK || !f ||
+	    f->pMethods != &log_methods)
+		return false;
+	l = (const struct log_file *)(void *)f;
+	*n = l->headers;
+	*salt = l->salt;
+	return true;
+}
+
 static int vfs_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *out)
 {
 	struct log_file *l = (struct log_file *)(void *)f;
@@ -184,7 +206,8 @@ const char *ks_sqlite_vfs_name(void)
 {
 	static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 
-	_Static_assert(sizeof(struct log_file) % sizeof(sqlite3_int64) == 0, "the real file is aligned");
+	_Static_assert(sizeof(struct log_file) % sizeof(sqlite3_int64) == 0,
+		       "the real file is aligned");
 	KS_LOCKED(&mu);
 	if (real_vfs)
 		return log_vfs.zName;

@@ -45,6 +45,7 @@ static int on_commit(void *arg, sqlite3 *db, const char *name, int frames)
 
 	(void)db;
 	(void)name;
+	sq->cache.frames = n;
 	atomic_store_explicit(&sq->wal_frames, n, memory_order_relaxed);
 	atomic_store_explicit(&sq->wal_dirty, true, memory_order_relaxed);
 	if (n < base)

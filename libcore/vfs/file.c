@@ -260,6 +260,8 @@ ssize_t ks_vfs_write(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, con
 	ks_fh_check(fh);
 	if (fh->dir || !fh->writable)
 		return -EBADF;
+	if ((c->flags & KS_VFS_NOBLOCK) && ks_data_write_waits(fh->v->data, n))
+		return -EWOULDBLOCK;
 	seen_now(fh);
 	r = ks_fh_clear_priv(fh, c);
 	if (r == 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* extsort_test.c: sorted as qsort would, with any budget; lookups; a full disk. */
-#include "volume/extsort.h"
 #include "base/hash.h"
 #include "base/tap.h"
+#include "volume/extsort.h"
 
 static int order(const void *a, const void *b)
 {

@@ -96,6 +96,7 @@ int ks_fsck_found(struct ks_fsck *f, struct ks_fsck_problem *p, uint64_t key, ks
 	if (r == 0 && fix && ks_fsck_may(f, p->repair)) {
 		r = ks_engine_run(f->e, fix, arg);
 		p->fixed = r == 0;
+		p->moved = p->fixed && fix == ks_fsck_move_body;
 		if (r == -ECANCELED)
 			r = 0;
 	}

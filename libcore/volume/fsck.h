@@ -35,6 +35,7 @@ struct ks_fsck_problem {
 	const char *kind; /* "missing_block": for programs; kiseki-fsck(8) has the list */
 	enum ks_fsck_repair repair;
 	bool fixed;
+	bool moved;                /* by being moved to /.lost+found */
 	uint64_t ino, slice, pack; /* 0: not about one */
 	uint64_t off, len;         /* bytes of the file that are concerned */
 	uint64_t is, should;       /* counts */

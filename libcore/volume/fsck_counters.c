@@ -139,7 +139,8 @@ static uint64_t next_after(uint64_t max, uint64_t first)
 
 int ks_fsck_next_inode(struct ks_fsck *f)
 {
-	const struct wanted w = { "next_inode", next_after(f->max_ino, KS_FSCK_FIRST_INO), true, 0 };
+	const struct wanted w = { "next_inode", next_after(f->max_ino, KS_FSCK_FIRST_INO), true,
+				  0 };
 
 	return check_counter(f, &w);
 }

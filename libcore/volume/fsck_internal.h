@@ -182,7 +182,8 @@ struct ks_fsck_move {
 	bool moved;
 	struct ks_arena a;
 };
-int ks_fsck_move_prepare(struct ks_fsck *f, uint64_t ino, bool lost_found, struct ks_fsck_move *mv) KS_MUST_CHECK;
+int ks_fsck_move_prepare(struct ks_fsck *f, uint64_t ino, bool lost_found,
+			 struct ks_fsck_move *mv) KS_MUST_CHECK;
 void ks_fsck_move_clear(struct ks_fsck_move *mv);
 int ks_fsck_move_body(struct ks_txn *t, void *arg);
 /* For repairs that write themselves: the entry "#INO" of /.lost+found, which exists after ks_fsck_move_prepare(). */
@@ -205,7 +206,8 @@ int ks_fsck_mend(struct ks_fsck *f, struct ks_sort *list)
 int ks_fsck_files(struct ks_fsck *f)
 	KS_MUST_CHECK; /* fsck_files.c: which files the bad blocks are in */
 int ks_fsck_counters(struct ks_fsck *f) KS_MUST_CHECK; /* fsck_counters.c */
-int ks_fsck_next_inode(struct ks_fsck *f) KS_MUST_CHECK; /* before inodes are made: their numbers must be new */
+int ks_fsck_next_inode(struct ks_fsck *f)
+	KS_MUST_CHECK; /* before inodes are made: their numbers must be new */
 
 int ks_fsck_bad(struct ks_fsck *f, uint64_t slice, uint64_t from, uint64_t to, enum ks_bad kind,
 		uint32_t idx) KS_MUST_CHECK;
@@ -241,7 +243,8 @@ int ks_fsck_still_cut(struct ks_fsck *f, uint64_t slice, uint64_t pack, uint64_t
  * fsck_rescue.c: reports @p, which is about p->slice, with a repair from the trailers of the slice's blocks. 1: they do not give it, nothing
  * was reported. @need: bytes that are asked of it.
  */
-int ks_fsck_rescue(struct ks_fsck *f, struct ks_fsck_problem *p, uint64_t need, uint64_t refs) KS_MUST_CHECK;
+int ks_fsck_rescue(struct ks_fsck *f, struct ks_fsck_problem *p, uint64_t need,
+		   uint64_t refs) KS_MUST_CHECK;
 
 static inline void ks_fsck_get_sums(uint32_t *out, struct ks_bytes b)
 {

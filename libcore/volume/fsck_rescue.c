@@ -23,7 +23,8 @@ static int list_one(void *arg, const char *key, const struct ks_object_info *inf
 
 	if (!ks_block_key_parse(key, &slice, &idx, &size) || slice != x->slice)
 		return 0;
-	if (idx >= BLOCKS_MAX || x->size[idx] || size == 0 || info->size_bytes != ks_block_object_size(size)) {
+	if (idx >= BLOCKS_MAX || x->size[idx] || size == 0 ||
+	    info->size_bytes != ks_block_object_size(size)) {
 		x->doubtful = true;
 		return 0;
 	}
@@ -40,12 +41,16 @@ static bool whole(struct rescue *x, uint64_t need, uint32_t block_size)
 	if (x->doubtful || x->n == 0)
 		return false;
 	for (uint32_t i = 0; i < x->n; i++) {
-		if (!x->size[i] || x->size[i] > x->size[0] || (i + 1 < x->n && x->size[i] != x->size[0]))
+		if (!x->size[i] || x->size[i] > x->size[0] ||
+		    (i + 1 < x->n && x->size[i] != x->size[0]))
 			return false;
 		len += x->size[i];
 	}
-	x->s.block_size = x->n > 1 ? x->size[0] : ks_max(block_size, (uint32_t)ks_round_up(x->size[0], KS_BLOCK_MIN));
-	if (!powerof2(x->s.block_size) || x->s.block_size < KS_BLOCK_MIN || x->s.block_size > KS_BLOCK_MAX)
+	x->s.block_size =
+		x->n > 1 ? x->size[0]
+			 : ks_max(block_size, (uint32_t)ks_round_up(x->size[0], KS_BLOCK_MIN));
+	if (!powerof2(x->s.block_size) || x->s.block_size < KS_BLOCK_MIN ||
+	    x->s.block_size > KS_BLOCK_MAX)
 		return false;
 	x->s.len = (uint32_t)ks_min(len, KS_CHUNK_SIZE);
 	return len <= KS_CHUNK_SIZE && len >= need;
@@ -59,7 +64,8 @@ static int read_sums(struct ks_fsck *f, struct rescue *x)
 	for (uint32_t i = 0; r == 0 && i < x->n; i++) {
 		r = ks_fsck_trailer(f->m->store, x->slice, i, x->size[i], sums);
 		if (r == 0)
-			ks_fsck_put_sums(x->sums + (uint64_t)i * x->s.block_size / KS_PAGE_SIZE * 4, sums, ks_pages_of(x->size[i]));
+			ks_fsck_put_sums(x->sums + (uint64_t)i * x->s.block_size / KS_PAGE_SIZE * 4,
+					 sums, ks_pages_of(x->size[i]));
 	}
 	return r;
 }
@@ -72,7 +78,9 @@ static int rescue_body(struct ks_txn *t, void *arg)
 	for (uint32_t i = 0; i < x->n; i++) {
 		struct ks_rec_block b = { .slice = x->slice, .idx = i, .size = x->size[i] };
 
-		b.sums = (struct ks_bytes){ x->sums + (uint64_t)i * x->s.block_size / KS_PAGE_SIZE * 4, (size_t)ks_pages_of(b.size) * 4 };
+		b.sums = (struct ks_bytes){ x->sums + (uint64_t)i * x->s.block_size / KS_PAGE_SIZE *
+							      4,
+					    (size_t)ks_pages_of(b.size) * 4 };
 		ks_txn_put(t, KS_T_BLOCK, &b);
 	}
 	ks_txn_put(t, KS_T_SLICE, &x->s);
@@ -90,7 +98,9 @@ int ks_fsck_rescue(struct ks_fsck *f, struct ks_fsck_problem *p, uint64_t need, 
 	if (!x)
 		return -ENOMEM;
 	x->slice = p->slice;
-	x->s = (struct ks_rec_slice){ .id = p->slice, .status = KS_SLICE_COMMITTED, .refs = refs, .ctime_ns = f->now_ns };
+	x->s = (struct ks_rec_slice){
+		.id = p->slice, .status = KS_SLICE_COMMITTED, .refs = refs, .ctime_ns = f->now_ns
+	};
 	ks_block_key(prefix, p->slice, 0, 0);
 	cut = strchr(prefix, '_');
 	cut[1] = '\0';

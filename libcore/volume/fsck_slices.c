@@ -341,8 +341,13 @@ static int missing_slice(struct merge *m, const struct remains *e, const struct 
 				  .ctime_ns = f->now_ns,
 				  .block_size = (uint32_t)f->m->settings->block_size };
 	struct ks_rec_freed key = { .slice = m->id };
-	struct ks_fsck_problem p = { .kind = "missing_slice", .repair = KS_FSCK_R_SAFE, .slice = m->id, .ino = m->first_ino,
-				     .text = "uses a slice whose records are missing, but not its blocks" };
+	struct ks_fsck_problem p = {
+		.kind = "missing_slice",
+		.repair = KS_FSCK_R_SAFE,
+		.slice = m->id,
+		.ino = m->first_ino,
+		.text = "uses a slice whose records are missing, but not its blocks"
+	};
 	struct ks_fsck_write w[] = { { KS_FSCK_PUT, KS_T_SLICE, &s, 0, NULL },
 				     { KS_FSCK_DEL, KS_T_FREED, &key, 0, NULL } };
 	int r;

@@ -28,14 +28,15 @@ static void note(void *arg, const struct ks_fsck_problem *p)
 	*x = (struct note){ .fixed = p->fixed, .repair = p->repair, .off = p->off, .len = p->len };
 	snprintf(x->kind, sizeof(x->kind), "%s", p->kind);
 	for (size_t i = 0; i < p->npaths && at < sizeof(x->paths); i++)
-		at += (size_t)snprintf(x->paths + at, sizeof(x->paths) - at, "%s%s", i ? " " : "", p->paths[i]);
+		at += (size_t)snprintf(x->paths + at, sizeof(x->paths) - at, "%s%s", i ? " " : "",
+				       p->paths[i]);
 }
 
 static void print_seen(const struct seen *s)
 {
 	for (size_t i = 0; i < s->n; i++)
-		printf("#   %s%s %s %ju+%ju\n", s->v[i].kind, s->v[i].fixed ? " (fixed)" : "", s->v[i].paths, (uintmax_t)s->v[i].off,
-		       (uintmax_t)s->v[i].len);
+		printf("#   %s%s %s %ju+%ju\n", s->v[i].kind, s->v[i].fixed ? " (fixed)" : "",
+		       s->v[i].paths, (uintmax_t)s->v[i].off, (uintmax_t)s->v[i].len);
 }
 
 static const struct note *find(const struct seen *s, const char *kind)
@@ -47,7 +48,8 @@ static const struct note *find(const struct seen *s, const char *kind)
 	return NULL;
 }
 
-static int run(struct tv *v, enum ks_fsck_level level, enum ks_fsck_data data, struct seen *s, struct ks_fsck_result *out)
+static int run(struct tv *v, enum ks_fsck_level level, enum ks_fsck_data data, struct seen *s,
+	       struct ks_fsck_result *out)
 {
 	struct ks_fsck_opts o = { .level = level, .data = data, .problem = note, .arg = s };
 	struct ks_fsck_result pre;
@@ -92,56 +94,77 @@ static const struct damage damages[] = {
 	{ "UPDATE inode SET parent=99 WHERE ino=%I(big)", "wrong_parent", false, "/dir/big" },
 	{ "UPDATE inode SET parent=1 WHERE ino=%I(sub)", "wrong_parent", false, "/dir/sub" },
 	{ "UPDATE inode SET parent=1 WHERE ino=%I(hard)", "wrong_parent", false, "/hard" },
-	{ "UPDATE dentry SET parent=%I(sub) WHERE name=" NAME("dir") ";UPDATE inode SET parent=%I(sub) WHERE ino=%I(dir);"
-	  "UPDATE inode SET nlink=2 WHERE ino=1;UPDATE inode SET nlink=3 WHERE ino=%I(sub)",
+	{ "UPDATE dentry SET parent=%I(sub) WHERE name=" NAME(
+		  "dir") ";UPDATE inode SET parent=%I(sub) WHERE ino=%I(dir);"
+			 "UPDATE inode SET nlink=2 WHERE ino=1;UPDATE inode SET nlink=3 WHERE "
+			 "ino=%I(sub)",
 	  "directory_loop", true, "dir" },
-	{ "UPDATE dentry SET parent=%I(dir) WHERE name=" NAME("dir"), "directory_loop", true, "dir" },
+	{ "UPDATE dentry SET parent=%I(dir) WHERE name=" NAME("dir"), "directory_loop", true,
+	  "dir" },
 	{ "UPDATE dentry SET type=4 WHERE name=" NAME("tiny"), "wrong_entry_type", false, "/tiny" },
 	{ "UPDATE dentry SET hash=hash+1 WHERE name=" NAME("tiny"), "wrong_hash", false, "/tiny" },
-	{ "UPDATE dentry SET parent=4000 WHERE name=" NAME("tiny"), "entry_without_directory", true, "tiny" },
-	{ "UPDATE dentry SET name=" NAME("a/b") " WHERE name=" NAME("tiny"), "bad_name", true, "/a/b" },
-	{ "INSERT INTO dentry SELECT 1,hash+1," NAME("again") ",ino,type FROM dentry WHERE name=" NAME("sub"),
+	{ "UPDATE dentry SET parent=4000 WHERE name=" NAME("tiny"), "entry_without_directory", true,
+	  "tiny" },
+	{ "UPDATE dentry SET name=" NAME("a/b") " WHERE name=" NAME("tiny"), "bad_name", true,
+	  "/a/b" },
+	{ "INSERT INTO dentry SELECT 1,hash+1," NAME(
+		  "again") ",ino,type FROM dentry WHERE name=" NAME("sub"),
 	  "extra_directory_entry", true, "/again" },
 	{ "DELETE FROM inode WHERE ino=1", "root_missing", true, NULL },
 	{ "UPDATE inode SET mode=493 WHERE ino=%I(pipe)", "bad_mode", true, "/pipe" },
 	{ "DELETE FROM symlink WHERE ino=%I(sym)", "symlink_without_target", true, "/sym" },
-	{ "UPDATE symlink SET target=" NAME("other") " WHERE ino=%I(sym)", "wrong_size", false, "/sym" },
-	{ "INSERT INTO symlink VALUES(%I(tiny)," NAME("x") ")", "stray_symlink_target", false, "/tiny" },
+	{ "UPDATE symlink SET target=" NAME("other") " WHERE ino=%I(sym)", "wrong_size", false,
+	  "/sym" },
+	{ "INSERT INTO symlink VALUES(%I(tiny)," NAME("x") ")", "stray_symlink_target", false,
+	  "/tiny" },
 	{ "INSERT INTO symlink VALUES(900," NAME("x") ")", "symlink_without_inode", false, NULL },
-	{ "INSERT INTO xattr VALUES(900," NAME("user.x") "," NAME("y") ")", "xattr_without_inode", false, NULL },
+	{ "INSERT INTO xattr VALUES(900," NAME("user.x") "," NAME("y") ")", "xattr_without_inode",
+	  false, NULL },
 	{ "UPDATE inode SET flags=0 WHERE ino=%I(attr)", "wrong_flags", false, "/attr" },
 	{ "INSERT INTO deleted VALUES(%I(tiny),1,1)", "deleted_but_linked", false, "/tiny" },
 	{ "INSERT INTO deleted VALUES(%I(sub),1,1)", "deleted_but_linked", false, "/dir/sub" },
 	{ "INSERT INTO deleted VALUES(900,1,1)", "deleted_without_inode", false, NULL },
-	{ "UPDATE inode SET nlink=0 WHERE ino=%I(tiny);DELETE FROM dentry WHERE name=" NAME("tiny"), "unlinked_leftover", false, NULL },
+	{ "UPDATE inode SET nlink=0 WHERE ino=%I(tiny);DELETE FROM dentry WHERE name=" NAME("tiny"),
+	  "unlinked_leftover", false, NULL },
 	{ "INSERT INTO claim VALUES(900,%I(tiny))", "claim_without_session", false, "/tiny" },
 	/* extents */
-	{ "UPDATE extent SET pos=67108864-1000 WHERE ino=%I(big)", "extent_over_edge", true, "/dir/big" },
+	{ "UPDATE extent SET pos=67108864-1000 WHERE ino=%I(big)", "extent_over_edge", true,
+	  "/dir/big" },
 	{ "UPDATE extent SET len=0 WHERE ino=%I(big)", "bad_extent", true, "/dir/big" },
 	{ "UPDATE extent SET pos=70000000 WHERE ino=%I(big)", "bad_extent", true, "/dir/big" },
-	{ "UPDATE extent SET len=len+5000 WHERE ino=%I(big)", "extent_beyond_slice", true, "/dir/big" },
-	{ "UPDATE extent SET off=5000000 WHERE ino=%I(big)", "extent_beyond_slice", true, "/dir/big" },
+	{ "UPDATE extent SET len=len+5000 WHERE ino=%I(big)", "extent_beyond_slice", true,
+	  "/dir/big" },
+	{ "UPDATE extent SET off=5000000 WHERE ino=%I(big)", "extent_beyond_slice", true,
+	  "/dir/big" },
 	{ "UPDATE extent SET ino=%I(pipe) WHERE ino=%I(big)", "extents_of_no_file", true, "/pipe" },
 	{ "UPDATE inode SET used=5 WHERE ino=%I(big)", "wrong_used", false, "/dir/big" },
 	{ "UPDATE inode SET used=5 WHERE ino=%I(dir)", "wrong_used", false, "/dir" },
 	{ "UPDATE inode SET size=5 WHERE ino=%I(big)", "data_beyond_end", false, "/dir/big" },
-	{ "UPDATE extent SET seq=seq+(1<<30) WHERE ino=%I(big)", "wrong_change", false, "/dir/big" },
+	{ "UPDATE extent SET seq=seq+(1<<30) WHERE ino=%I(big)", "wrong_change", false,
+	  "/dir/big" },
 	/* slices */
 	{ "UPDATE slice SET refs=7 WHERE id=%S(big)", "wrong_refs", false, "/dir/big" },
 	{ "UPDATE slice SET refs=0 WHERE id=%S(tiny)", "wrong_refs", false, "/tiny" },
 	{ "DELETE FROM extent WHERE ino=%I(big)", "slice_without_extents", false, NULL },
 	{ "DELETE FROM slice WHERE id=%S(big)", "missing_slice", false, "/dir/big" },
-	{ "DELETE FROM block WHERE slice=%S(big);DELETE FROM slice WHERE id=%S(big)", "missing_slice", false, "/dir/big" },
+	{ "DELETE FROM block WHERE slice=%S(big);DELETE FROM slice WHERE id=%S(big)",
+	  "missing_slice", false, "/dir/big" },
 	{ "UPDATE extent SET slice=900 WHERE ino=%I(big)", "missing_slice", true, "/dir/big" },
 	{ "UPDATE extent SET slice=900 WHERE ino=%I(big)", "missing_slice_data", true, "/dir/big" },
 	{ "DELETE FROM slice WHERE id=%S(tiny)", "missing_slice", true, "/tiny" },
 	{ "INSERT INTO block VALUES(800,0,4096,x'00000000')", "block_without_slice", false, NULL },
-	{ "INSERT INTO block VALUES(%S(big),9,4096,x'00000000')", "extra_block_record", false, "/dir/big" },
-	{ "DELETE FROM block WHERE slice=%S(big) AND idx=1", "missing_block_record", false, "/dir/big" },
-	{ "UPDATE block SET size=4096 WHERE slice=%S(big) AND idx=1", "bad_block_record", false, "/dir/big" },
-	{ "UPDATE block SET sums=x'00' WHERE slice=%S(big) AND idx=1", "bad_block_record", false, "/dir/big" },
-	{ "INSERT INTO freed SELECT id,1,1,len,block_size,pack FROM slice WHERE id=%S(big)", "freed_in_use", false, "/dir/big" },
-	{ "UPDATE slice SET block_size=12345 WHERE id=%S(big)", "bad_slice_record", false, "/dir/big" },
+	{ "INSERT INTO block VALUES(%S(big),9,4096,x'00000000')", "extra_block_record", false,
+	  "/dir/big" },
+	{ "DELETE FROM block WHERE slice=%S(big) AND idx=1", "missing_block_record", false,
+	  "/dir/big" },
+	{ "UPDATE block SET size=4096 WHERE slice=%S(big) AND idx=1", "bad_block_record", false,
+	  "/dir/big" },
+	{ "UPDATE block SET sums=x'00' WHERE slice=%S(big) AND idx=1", "bad_block_record", false,
+	  "/dir/big" },
+	{ "INSERT INTO freed SELECT id,1,1,len,block_size,pack FROM slice WHERE id=%S(big)",
+	  "freed_in_use", false, "/dir/big" },
+	{ "UPDATE slice SET block_size=12345 WHERE id=%S(big)", "bad_slice_record", false,
+	  "/dir/big" },
 	{ "UPDATE slice SET len=0 WHERE id=%S(big)", "bad_slice_record", false, "/dir/big" },
 	{ "UPDATE slice SET sums=x'00' WHERE id=%S(tiny)", "bad_slice_record", false, "/tiny" },
 	{ "UPDATE slice SET status=0 WHERE id=%S(big)", "wrong_slice_status", false, "/dir/big" },
@@ -149,20 +172,29 @@ static const struct damage damages[] = {
 	{ "UPDATE pack SET slices=900", "wrong_pack_counts", false, NULL },
 	{ "UPDATE pack SET size=1", "wrong_pack_counts", false, NULL },
 	{ "DELETE FROM pack", "missing_pack_record", false, NULL },
-	{ "UPDATE slice SET pack_off=(SELECT pack_off FROM slice WHERE id=%S(small)) WHERE id=%S(tiny)", "swapped_block", true, "/tiny" },
+	{ "UPDATE slice SET pack_off=(SELECT pack_off FROM slice WHERE id=%S(small)) WHERE "
+	  "id=%S(tiny)",
+	  "swapped_block", true, "/tiny" },
 	/* counters and settings */
-	{ "UPDATE counter SET value=value+1000 WHERE name='used_bytes'", "wrong_counter_used_bytes", false, NULL },
-	{ "UPDATE counter SET value=-5 WHERE name='used_bytes'", "wrong_counter_used_bytes", false, NULL },
+	{ "UPDATE counter SET value=value+1000 WHERE name='used_bytes'", "wrong_counter_used_bytes",
+	  false, NULL },
+	{ "UPDATE counter SET value=-5 WHERE name='used_bytes'", "wrong_counter_used_bytes", false,
+	  NULL },
 	{ "UPDATE counter SET value=1 WHERE name='inodes'", "wrong_counter_inodes", false, NULL },
-	{ "UPDATE counter SET value=16 WHERE name='next_inode'", "wrong_counter_next_inode", false, NULL },
-	{ "UPDATE counter SET value=1 WHERE name='next_slice'", "wrong_counter_next_slice", false, NULL },
-	{ "UPDATE counter SET value=1 WHERE name='next_pack'", "wrong_counter_next_pack", false, NULL },
-	{ "UPDATE counter SET value=1 WHERE name='next_session'", "wrong_counter_next_session", false, NULL },
+	{ "UPDATE counter SET value=16 WHERE name='next_inode'", "wrong_counter_next_inode", false,
+	  NULL },
+	{ "UPDATE counter SET value=1 WHERE name='next_slice'", "wrong_counter_next_slice", false,
+	  NULL },
+	{ "UPDATE counter SET value=1 WHERE name='next_pack'", "wrong_counter_next_pack", false,
+	  NULL },
+	{ "UPDATE counter SET value=1 WHERE name='next_session'", "wrong_counter_next_session",
+	  false, NULL },
 	{ "INSERT INTO freed VALUES(700,1,900,4096,65536,0)", "wrong_counter_epoch", false, NULL },
 	{ "DELETE FROM counter WHERE name='dirmove'", "wrong_counter_dirmove", false, NULL },
 	{ "DELETE FROM counter WHERE name='used_bytes'", "wrong_counter_used_bytes", false, NULL },
 	{ "DELETE FROM setting WHERE name='trash_ns'", "bad_setting", false, NULL },
-	{ "UPDATE setting SET value=" NAME("12345") " WHERE name='block_size'", "bad_setting", false, NULL },
+	{ "UPDATE setting SET value=" NAME("12345") " WHERE name='block_size'", "bad_setting",
+	  false, NULL },
 	{ "DELETE FROM setting WHERE name='uuid'", "bad_setting", false, NULL },
 	{ "DELETE FROM setting WHERE name='name'", "bad_setting", false, NULL },
 };
@@ -241,7 +273,8 @@ KS_TEST(records_check_only)
 		int r = run(&v, KS_FSCK_CHECK, KS_FSCK_EXISTS, &s, &out);
 
 		ks_fail_quiet(quiet);
-		ks_check(r == 0 || (strcmp(d->kind, "bad_setting") == 0 && (r == -EBADMSG || r == -EMEDIUMTYPE)));
+		ks_check(r == 0 || (strcmp(d->kind, "bad_setting") == 0 &&
+				    (r == -EBADMSG || r == -EMEDIUMTYPE)));
 		expect(d, &s, KS_FSCK_CHECK);
 		ks_check_eq(out.fixed, 0);
 		ks_check_eq(before, tv_hash_file(v.db, 0));
@@ -289,7 +322,17 @@ KS_TEST(records_all_repairs)
 
 /* ---- damage in the store ---- */
 
-enum touch { UNLINK, TRUNCATE, FLIP_DATA, FLIP_TRAILER, SWAP, PACK_DATA, PACK_HEADER, PACK_CUT, PACK_GONE };
+enum touch {
+	UNLINK,
+	TRUNCATE,
+	FLIP_DATA,
+	FLIP_TRAILER,
+	SWAP,
+	PACK_DATA,
+	PACK_HEADER,
+	PACK_CUT,
+	PACK_GONE
+};
 
 static const struct {
 	enum touch what;
@@ -302,7 +345,8 @@ static const struct {
 	{ UNLINK, "big", "missing_block", "/dir/big", true, false, KS_MIB, KS_MIB },
 	{ UNLINK, "hard", "missing_block", "/hard /dir/link", true, false, 0, KS_MIB },
 	{ TRUNCATE, "big", "short_block", "/dir/big", true, false, KS_MIB, KS_MIB },
-	{ FLIP_DATA, "big", "damaged_block", "/dir/big", true, true, KS_MIB + KS_PAGE_SIZE, KS_PAGE_SIZE },
+	{ FLIP_DATA, "big", "damaged_block", "/dir/big", true, true, KS_MIB + KS_PAGE_SIZE,
+	  KS_PAGE_SIZE },
 	{ FLIP_TRAILER, "big", "bad_trailer", "/dir/big", false, true, 0, 0 },
 	{ SWAP, "big", "swapped_block", "/dir/big", true, true, KS_MIB, KS_MIB },
 	{ SWAP, "big", "swapped_block", "/dir/twin", true, true, KS_MIB, KS_MIB },
@@ -449,8 +493,11 @@ KS_TEST(many_damages_at_once)
 
 	tv_make(&v);
 	for (size_t i = 0; i < KS_ARRAY_SIZE(damages); i += 3) {
-		if (strcmp(damages[i].kind, "root_missing") != 0 && !strstr(damages[i].sql, "seq=seq"))
-			KS_IGNORE(!tv_try_sql(&v, damages[i].sql)); /* an earlier one may have taken what it needs */
+		if (strcmp(damages[i].kind, "root_missing") != 0 &&
+		    !strstr(damages[i].sql, "seq=seq"))
+			KS_IGNORE(!tv_try_sql(
+				&v,
+				damages[i].sql)); /* an earlier one may have taken what it needs */
 	}
 	ks_check_ok(run(&v, KS_FSCK_ALL, KS_FSCK_READ, &s, &out));
 	/* One repair may uncover another; they end. */
@@ -470,7 +517,8 @@ KS_TEST(beside_a_living_session)
 	struct tv v;
 
 	tv_make(&v);
-	tv_sql(&v, "UPDATE inode SET nlink=7 WHERE ino=%I(hard);UPDATE slice SET refs=9 WHERE id=%S(big)");
+	tv_sql(&v, "UPDATE inode SET nlink=7 WHERE ino=%I(hard);UPDATE slice SET refs=9 WHERE "
+		   "id=%S(big)");
 	vol = tv_open(&v, KS_SESSION_MOUNT);
 	tv_file(vol, KS_ROOT_INO, "new", 5 * KS_MIB, 9);
 	ks_check_ok(run(&v, KS_FSCK_CHECK, KS_FSCK_READ, &s, &out));
@@ -500,9 +548,11 @@ static void *churn(void *arg)
 		KS_IGNORE(ks_vfs_unlink(vol->vfs, &tv_ctx, dir.ino, name));
 		tv_file(vol, dir.ino, name, (i % 7) * 90000, i);
 		if (i % 3 == 0)
-			KS_IGNORE(ks_vfs_rename(vol->vfs, &tv_ctx, dir.ino, name, KS_ROOT_INO, to, 0));
+			KS_IGNORE(ks_vfs_rename(vol->vfs, &tv_ctx, dir.ino, name, KS_ROOT_INO, to,
+						0));
 		if (i % 5 == 0)
-			KS_IGNORE(ks_vfs_mkdir(vol->vfs, &tv_ctx, KS_ROOT_INO, to, S_IFDIR | 0755, &a));
+			KS_IGNORE(ks_vfs_mkdir(vol->vfs, &tv_ctx, KS_ROOT_INO, to, S_IFDIR | 0755,
+					       &a));
 		if (i % 11 == 0)
 			KS_IGNORE(ks_vfs_rmdir(vol->vfs, &tv_ctx, KS_ROOT_INO, to));
 	}
@@ -525,7 +575,8 @@ KS_TEST(beside_a_busy_session_nothing_is_made_up)
 	args[1] = &stop;
 	ks_check_eq(pthread_create(&t, NULL, churn, args), 0);
 	for (int i = 0; i < 15; i++) {
-		ks_check_ok(run(&v, KS_FSCK_CHECK, i & 1 ? KS_FSCK_READ : KS_FSCK_EXISTS, &s, &out));
+		ks_check_ok(
+			run(&v, KS_FSCK_CHECK, i & 1 ? KS_FSCK_READ : KS_FSCK_EXISTS, &s, &out));
 		if (out.problems)
 			print_seen(&s);
 		ks_check_eq(out.problems, 0);

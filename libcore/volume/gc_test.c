@@ -241,7 +241,8 @@ KS_TEST(another_volumes_store)
 	tv_make(&v);
 	tv_format(&w, "w");
 	put_orphan(&v, 500, 0, 2 * DAY_NS);
-	snprintf(path, sizeof(path), "cp '%s/kiseki.volume' '%s/kiseki.volume'", w.blocks, v.blocks);
+	snprintf(path, sizeof(path), "cp '%s/kiseki.volume' '%s/kiseki.volume'", w.blocks,
+		 v.blocks);
 	ks_check_eq(system(path), 0);
 	ks_check_eq(gc(&v, &o, &out), -EMEDIUMTYPE);
 	snprintf(path, sizeof(path), "%s/kiseki.volume", v.blocks);
@@ -264,7 +265,9 @@ KS_TEST(what_a_living_session_may_still_commit_stays)
 	uint64_t mine;
 
 	tv_make(&v);
-	put_orphan(&v, 500, 0, 2 * DAY_NS); /* of the batch of the session that made the volume, which is gone */
+	put_orphan(
+		&v, 500, 0,
+		2 * DAY_NS); /* of the batch of the session that made the volume, which is gone */
 	put_orphan(&v, 501, 0, 0);
 	vol = tv_open(&v, KS_SESSION_MOUNT);
 	ks_check_ok(ks_meta_new_slice_id(vol->meta, &mine));
@@ -309,7 +312,8 @@ KS_TEST(dead_sessions_leftovers)
 		struct ks_fh *fh;
 		static uint8_t data[3 * KS_MIB];
 
-		if (ks_vfs_create(vol->vfs, &tv_ctx, KS_ROOT_INO, "x", S_IFREG | 0644, O_RDWR, &a, &fh, &how) < 0 ||
+		if (ks_vfs_create(vol->vfs, &tv_ctx, KS_ROOT_INO, "x", S_IFREG | 0644, O_RDWR, &a,
+				  &fh, &how) < 0 ||
 		    ks_vfs_write(fh, &tv_ctx, 0, data, sizeof(data)) < 0 ||
 		    ks_vfs_unlink(vol->vfs, &tv_ctx, KS_ROOT_INO, "x") < 0)
 			_exit(1);
@@ -335,15 +339,16 @@ static struct {
 	int at, calls;
 } broken;
 
-static int broken_fetch(struct ks_engine *e, struct ks_txn *t, struct ks_read *r, size_t n, const struct ks_scan *s, size_t ns,
-			struct ks_arena *a)
+static int broken_fetch(struct ks_engine *e, struct ks_txn *t, struct ks_read *r, size_t n,
+			const struct ks_scan *s, size_t ns, struct ks_arena *a)
 {
 	if (++broken.calls == broken.at)
 		return -EIO;
 	return broken.real->fetch(e, t, r, n, s, ns, a);
 }
 
-static int gc_broken(struct tv *v, int at, bool dry, const char *store_rules, struct ks_gc_result *out)
+static int gc_broken(struct tv *v, int at, bool dry, const char *store_rules,
+		     struct ks_gc_result *out)
 {
 	struct ks_gc_opts o = { .grace_ns = KS_GC_GRACE_DEFAULT_NS, .dry_run = dry, .wait_ns = 1 };
 	struct ks_engine *e;
@@ -385,7 +390,8 @@ KS_TEST(a_failure_anywhere_deletes_nothing)
 		ks_check_eq(out.deleted_objects, 0);
 	}
 	ks_check_ok(gc_broken(&v, 0, true, NULL, &out));
-	calls = broken.calls - 2; /* what the preview itself reads at its end is not of the enumeration */
+	calls = broken.calls -
+		2; /* what the preview itself reads at its end is not of the enumeration */
 	ks_check(calls > 10);
 	for (int n = 1; n <= calls; n++) {
 		ks_check(gc_broken(&v, n, false, NULL, &out) < 0);

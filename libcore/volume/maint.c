@@ -62,10 +62,12 @@ int ks_maint_lock(struct ks_maint *m)
 		return -ENOMEM;
 	if (ks_meta_sessions(m->meta, first_one, who) == 0 && who->id)
 		r = ks_fail_hint(-EBUSY, "unmount it, or wait with --lock-wait=10m",
-				 "volume '%s' is in use by %s on %s (process %u%s%s)", m->settings->name, who->tool, who->host, who->pid,
+				 "volume '%s' is in use by %s on %s (process %u%s%s)",
+				 m->settings->name, who->tool, who->host, who->pid,
 				 *who->mountpoint ? ", " : "", who->mountpoint);
 	else
-		r = ks_fail_hint(-EBUSY, "wait with --lock-wait=10m", "volume '%s' is in use by another program", m->settings->name);
+		r = ks_fail_hint(-EBUSY, "wait with --lock-wait=10m",
+				 "volume '%s' is in use by another program", m->settings->name);
 	free(who);
 	return r;
 }

@@ -33,8 +33,12 @@ static inline void tv_paths(struct tv *v, const char *name)
 
 static inline void tv_format(struct tv *v, const char *name)
 {
-	struct ks_volume_settings s = { .name = "test", .format_version = 1, .block_size = KS_MIB,
-					.data_url = "v.blocks/", .compress = "none", .created_by = "test" };
+	struct ks_volume_settings s = { .name = "test",
+					.format_version = 1,
+					.block_size = KS_MIB,
+					.data_url = "v.blocks/",
+					.compress = "none",
+					.created_by = "test" };
 	KS_AUTO(ks_object_closep) struct ks_object *o = NULL;
 	char url[360];
 
@@ -52,7 +56,9 @@ static inline void tv_format(struct tv *v, const char *name)
 
 static inline struct ks_volume *tv_open(struct tv *v, uint32_t session)
 {
-	struct ks_volume_opts o = { .session = session, .tool = "test", .data = { .buffer_bytes = 16 * KS_MIB } };
+	struct ks_volume_opts o = { .session = session,
+				    .tool = "test",
+				    .data = { .buffer_bytes = 16 * KS_MIB } };
 	struct ks_volume *vol = NULL;
 
 	ks_check_ok(ks_volume_open(&vol, &v->ref, &o));
@@ -60,7 +66,8 @@ static inline struct ks_volume *tv_open(struct tv *v, uint32_t session)
 }
 
 /* A file of @n bytes; no two bytes of two files are alike where it matters. */
-static inline uint64_t tv_file(struct ks_volume *vol, uint64_t dir, const char *name, size_t n, unsigned int seed)
+static inline uint64_t tv_file(struct ks_volume *vol, uint64_t dir, const char *name, size_t n,
+			       unsigned int seed)
 {
 	struct ks_open_how how;
 	struct ks_fh *fh = NULL;
@@ -69,7 +76,8 @@ static inline uint64_t tv_file(struct ks_volume *vol, uint64_t dir, const char *
 
 	for (size_t i = 0; i < n; i++)
 		p[i] = (uint8_t)(ks_mix64(seed * 1000003u + i / 8) >> (i % 8 * 8));
-	ks_check_ok(ks_vfs_create(vol->vfs, &tv_ctx, dir, name, S_IFREG | 0644, O_RDWR, &a, &fh, &how));
+	ks_check_ok(
+		ks_vfs_create(vol->vfs, &tv_ctx, dir, name, S_IFREG | 0644, O_RDWR, &a, &fh, &how));
 	for (size_t at = 0; at < n; at += KS_MIB) {
 		size_t len = ks_min(n - at, (size_t)KS_MIB);
 
@@ -119,9 +127,10 @@ static inline bool tv_try_sql(struct tv *v, const char *sql)
 		if (p[0] == '%' && (p[1] == 'I' || p[1] == 'S') && p[2] == '(' && end) {
 			bool slice = p[1] == 'S';
 
-			ks_check_ok(ks_buf_printf(&b, "%s(SELECT ino FROM dentry WHERE name=CAST('%.*s' AS BLOB))%s",
-						  slice ? "(SELECT slice FROM extent WHERE slice<>0 AND ino=" : "", (int)(end - p - 3),
-						  p + 3, slice ? " ORDER BY seq LIMIT 1)" : ""));
+			ks_check_ok(ks_buf_printf(
+				&b, "%s(SELECT ino FROM dentry WHERE name=CAST('%.*s' AS BLOB))%s",
+				slice ? "(SELECT slice FROM extent WHERE slice<>0 AND ino=" : "",
+				(int)(end - p - 3), p + 3, slice ? " ORDER BY seq LIMIT 1)" : ""));
 			p = end + 1;
 		} else {
 			ks_check_ok(ks_buf_append(&b, p++, 1));
@@ -164,11 +173,14 @@ static inline void tv_block_path(struct tv *v, const char *name, uint32_t idx, c
 	int64_t slice, pack, size;
 
 	snprintf(sql, sizeof(sql),
-		 "SELECT slice FROM extent WHERE slice<>0 AND ino=(SELECT ino FROM dentry WHERE name=CAST('%.50s' AS BLOB)) ORDER BY chunk, seq LIMIT 1", name);
+		 "SELECT slice FROM extent WHERE slice<>0 AND ino=(SELECT ino FROM dentry WHERE "
+		 "name=CAST('%.50s' AS BLOB)) ORDER BY chunk, seq LIMIT 1",
+		 name);
 	slice = tv_query(v, sql);
 	snprintf(sql, sizeof(sql), "SELECT pack FROM slice WHERE id=%jd", (intmax_t)slice);
 	pack = tv_query(v, sql);
-	snprintf(sql, sizeof(sql), "SELECT size FROM block WHERE slice=%jd AND idx=%u", (intmax_t)slice, idx);
+	snprintf(sql, sizeof(sql), "SELECT size FROM block WHERE slice=%jd AND idx=%u",
+		 (intmax_t)slice, idx);
 	size = tv_query(v, sql);
 	if (pack > 0)
 		ks_pack_key(key, (uint64_t)pack);
@@ -196,7 +208,9 @@ static inline int64_t tv_pack_off(struct tv *v, const char *name)
 	char sql[300];
 
 	snprintf(sql, sizeof(sql),
-		 "SELECT pack_off FROM slice WHERE id=(SELECT slice FROM extent WHERE ino=(SELECT ino FROM dentry WHERE name=CAST('%.50s' AS BLOB)))", name);
+		 "SELECT pack_off FROM slice WHERE id=(SELECT slice FROM extent WHERE ino=(SELECT "
+		 "ino FROM dentry WHERE name=CAST('%.50s' AS BLOB)))",
+		 name);
 	return tv_query(v, sql);
 }
 
@@ -252,7 +266,8 @@ static inline uint64_t tv_objects(struct tv *v)
 	char cmd[500], line[64] = "";
 	FILE *f;
 
-	snprintf(cmd, sizeof(cmd), "find '%s' -type f ! -name 'kiseki.volume' ! -name '*tmp~*' | wc -l", v->blocks);
+	snprintf(cmd, sizeof(cmd),
+		 "find '%s' -type f ! -name 'kiseki.volume' ! -name '*tmp~*' | wc -l", v->blocks);
 	f = popen(cmd, "r");
 	ks_check(f && fgets(line, sizeof(line), f));
 	pclose(f);
