@@ -116,7 +116,9 @@ lint-tidy: ## clang-tidy, slow
 	@$(lintenv) ./tests/lint tidy
 format: ## put every source file into the house format
 	clang-format -i $(sources) $(headers)
-demo: all ## a guided tour on a scratch volume
+demo: ## install what is missing, build, and a guided tour on a scratch volume
+	@./tests/install-deps
+	@$(MAKE) all
 	@$(testenv) ./tests/demo
 bench: all ## measure
 	@$(testenv) ./tests/bench/run

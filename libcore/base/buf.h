@@ -32,8 +32,8 @@ void *ks_arena_copy(struct ks_arena *a, const void *p, size_t n);
 void ks_arena_reset(struct ks_arena *a);
 void ks_arena_clear(struct ks_arena *a); /* frees all */
 
-void ks_freep(void *pp);   /* for KS_AUTO on a malloc'ed pointer */
-void ks_closep(int *fd);   /* for KS_AUTO on a descriptor; -1 is nothing */
+void ks_freep(void *pp); /* for KS_AUTO on a malloc'ed pointer */
+void ks_closep(int *fd); /* for KS_AUTO on a descriptor; -1 is nothing */
 char *ks_asprintf(const char *fmt, ...) KS_PRINTF(1, 2); /* owned; NULL: out of memory */
 
 #endif

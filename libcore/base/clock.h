@@ -14,7 +14,13 @@ int64_t ks_clock_mono_ns(void); /* for waits and ages */
 
 static inline int64_t ks_ts_to_ns(struct timespec ts)
 {
-	return (int64_t)ts.tv_sec * KS_NS_PER_S + ts.tv_nsec;
+	int64_t ns;
+
+	/* 1677 to 2262: what lies beyond is stored as the nearest that can be. */
+	if (__builtin_mul_overflow((int64_t)ts.tv_sec, KS_NS_PER_S, &ns) ||
+	    __builtin_add_overflow(ns, (int64_t)ts.tv_nsec, &ns))
+		return ts.tv_sec < 0 ? INT64_MIN : INT64_MAX;
+	return ns;
 }
 
 static inline struct timespec ks_ns_to_ts(int64_t ns)

@@ -8,7 +8,8 @@
 enum ks_log_level { KS_LOG_ERROR, KS_LOG_WARN, KS_LOG_INFO, KS_LOG_DEBUG };
 
 /* Receives one message without a newline. @where is "function:line". */
-typedef void ks_log_sink_fn(void *arg, enum ks_log_level level, const char *where, const char *text);
+typedef void ks_log_sink_fn(void *arg, enum ks_log_level level, const char *where,
+			    const char *text);
 
 /**
  * ks_log_set() - choose where messages go and how many of them

@@ -31,8 +31,8 @@
 #define CLASSES 5 /* 4, 8, 16, 32, 64 KiB */
 #define WHOLE (CLASSES - 1)
 #define HUGE_SIZE (2 * KS_MIB)
-#define COLD_OK (32 * KS_MIB / KS_PAGE_SIZE)   /* pages that requests may touch first */
-#define WARM_STEP (HUGE_SIZE / KS_PAGE_SIZE)   /* pages touched at a time */
+#define COLD_OK (32 * KS_MIB / KS_PAGE_SIZE)    /* pages that requests may touch first */
+#define WARM_STEP (HUGE_SIZE / KS_PAGE_SIZE)    /* pages touched at a time */
 #define WARM_AHEAD (16 * KS_MIB / KS_PAGE_SIZE) /* how far the warmer runs ahead */
 #define NO_PROGRESS_NS (300 * KS_NS_PER_S)
 
@@ -48,9 +48,9 @@ struct arena {
 	uint64_t n;
 	struct ks_list free;         /* [mu] the last one given back first */
 	struct ks_list cut[CLASSES]; /* [mu] */
-	uint64_t fresh;              /* [mu] pages below were used at least once; atomic, also read without */
-	uint64_t dirty;              /* [mu] units held by writers */
-	uint64_t clean;              /* [mu] */
+	uint64_t fresh; /* [mu] pages below were used at least once; atomic, also read without */
+	uint64_t dirty; /* [mu] units held by writers */
+	uint64_t clean; /* [mu] */
 	uint64_t dirty_max;
 	void *map;
 	size_t map_size;
@@ -59,11 +59,11 @@ struct arena {
 /* The thread that touches pages of the memory arena ahead of fresh. It takes no lock, since its priority is the lowest. */
 struct warmer {
 	pthread_t thread;
-	bool on;	/* [mu] */
-	bool asleep;	/* atomic: whoever clears it posts */
-	bool stop;	/* atomic */
-	bool useless;	/* atomic: the kernel cannot, or the thread cannot be had */
-	uint64_t upto;	/* atomic: pages below are touched */
+	bool on;       /* [mu] */
+	bool asleep;   /* atomic: whoever clears it posts */
+	bool stop;     /* atomic */
+	bool useless;  /* atomic: the kernel cannot, or the thread cannot be had */
+	uint64_t upto; /* atomic: pages below are touched */
 	sem_t work;
 };
 
@@ -301,7 +301,8 @@ static void warm_ahead(struct ks_pool *pool)
 			return;
 		/* Contents stay: requests may have gone past the frontier meanwhile. */
 		if (madvise(pool->mem.base + from * KS_PAGE_SIZE, (to - from) * KS_PAGE_SIZE,
-			    MADV_POPULATE_WRITE) < 0 && errno != EINTR) {
+			    MADV_POPULATE_WRITE) < 0 &&
+		    errno != EINTR) {
 			__atomic_store_n(&w->useless, true, __ATOMIC_RELEASE);
 			return;
 		}

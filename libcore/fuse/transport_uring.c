@@ -73,7 +73,8 @@ static int run(struct fuse_session *se, struct ks_transport_opts *o)
 	r = read_classic(se, u);
 	if (r == 0 && !fuse_session_exited(se) && ks_uring_is_refused(u)) {
 		if (o->must)
-			return ks_fail(-EOPNOTSUPP, "no FUSE over io_uring: %s", ks_uring_why_not(u));
+			return ks_fail(-EOPNOTSUPP, "no FUSE over io_uring: %s",
+				       ks_uring_why_not(u));
 		ks_log(KS_LOG_INFO, "requests come over /dev/fuse: %s", ks_uring_why_not(u));
 		r = ks_transport_classic.run(se, o);
 	}

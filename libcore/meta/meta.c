@@ -190,22 +190,23 @@ static int settings_check(const struct load *l)
 	for (size_t i = 0; i < KS_ARRAY_SIZE(settings); i++) {
 		/* A newer format may have dropped settings: its version is judged first. */
 		if (l->s.format_version <= KS_FORMAT_VERSION && !(l->seen & (1u << i)))
-			return ks_fail(-EBADMSG, "the volume's setting '%s' is missing",
-				       settings[i].name);
+			return ks_fail(-EBADMSG, "volume '%s': the setting '%s' is missing",
+				       l->s.name, settings[i].name);
 	}
 	if (l->s.format_version > KS_FORMAT_VERSION)
 		return ks_fail_hint(-EPROTO, "use the program that made it, or a newer one",
-				    "the volume has format %u (made by %s), this program knows "
+				    "volume '%s' has format %u (made by %s), this program knows "
 				    "formats up to %d",
-				    l->s.format_version, l->s.created_by, KS_FORMAT_VERSION);
+				    l->s.name, l->s.format_version, l->s.created_by,
+				    KS_FORMAT_VERSION);
 	if (l->s.incompat & ~KNOWN_INCOMPAT)
 		return ks_fail_hint(-EPROTO, "use a newer program",
-				    "the volume uses features 0x%jx, this program knows 0x%jx",
-				    (uintmax_t)l->s.incompat, (uintmax_t)KNOWN_INCOMPAT);
+				    "volume '%s' uses features 0x%jx, this program knows 0x%jx",
+				    l->s.name, (uintmax_t)l->s.incompat, (uintmax_t)KNOWN_INCOMPAT);
 	if (l->s.block_size < KS_BLOCK_MIN || l->s.block_size > KS_BLOCK_MAX ||
 	    (l->s.block_size & (l->s.block_size - 1)))
-		return ks_fail(-EBADMSG, "the volume's block size %ju is not possible",
-			       (uintmax_t)l->s.block_size);
+		return ks_fail(-EBADMSG, "volume '%s': a block size of %ju is not possible",
+			       l->s.name, (uintmax_t)l->s.block_size);
 	return 0;
 }
 

@@ -447,7 +447,7 @@ static int listing_one(void *arg, const struct ks_rec_dentry *d, const struct ks
 
 	snprintf(name, sizeof(name), "%.*s", (int)ks_min(d->name.n, sizeof(name) - 1),
 		 (const char *)d->name.p);
-	i = atoi(name + 1);
+	i = (int)strtol(name + 1, NULL, 10);
 	l->seen[i]++;
 	l->ordered = l->ordered && d->hash >= l->last && attr && attr->ino == d->ino &&
 		     d->hash >= KS_DENTRY_HASH_MIN;

@@ -27,7 +27,7 @@ struct ks_file_appender {
 	uint64_t allocated;    /* [mu] UINT64_MAX: the file system cannot */
 	_Atomic bool listed;   /* is on the list of what is not durable */
 	_Atomic bool named;    /* its name is durable */
-	bool naming;	       /* [f->app_mu] the run of sync that is on will make it so */
+	bool naming;           /* [f->app_mu] the run of sync that is on will make it so */
 	char key[];
 };
 
@@ -111,7 +111,9 @@ static int write_at(struct ks_file_appender *a, uint64_t off, const struct iovec
 	if (!atomic_exchange(&a->listed, true)) {
 		bool copy = ks_store_unsynced_wants_fd(&f->unsynced);
 
-		ks_store_unsynced_add(&f->unsynced, a->key, copy ? fcntl(a->fd, F_DUPFD_CLOEXEC, 0) : -1, atomic_load(&a->named));
+		ks_store_unsynced_add(&f->unsynced, a->key,
+				      copy ? fcntl(a->fd, F_DUPFD_CLOEXEC, 0) : -1,
+				      atomic_load(&a->named));
 	}
 	return r;
 }

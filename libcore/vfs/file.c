@@ -260,12 +260,16 @@ ssize_t ks_vfs_write(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, con
 	ks_fh_check(fh);
 	if (fh->dir || !fh->writable)
 		return -EBADF;
-	if ((c->flags & KS_VFS_NOBLOCK) && ks_data_write_waits(fh->v->data, n))
+	if ((c->flags & KS_VFS_NOBLOCK) &&
+	    ((fh->flags & O_DSYNC) || ks_data_write_waits(fh->v->data, n)))
 		return -EWOULDBLOCK;
 	seen_now(fh);
 	r = ks_fh_clear_priv(fh, c);
 	if (r == 0)
 		r = ks_file_write(fh->vn->file, off, p, n);
+	/* With direct I/O the kernel leaves O_SYNC and O_DSYNC to us. */
+	if (r == 0 && (fh->flags & O_DSYNC))
+		r = ks_vfs_fsync(fh, c, !(fh->flags & (O_SYNC & ~O_DSYNC)));
 	return r < 0 ? r : (ssize_t)n;
 }
 

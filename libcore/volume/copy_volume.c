@@ -252,6 +252,10 @@ static int volume_publish(struct ks_cfile *f, const char *name, bool exists)
 
 	if (r != -EEXIST)
 		return r;
+	/* Replacing a name makes the new content durable first. Done here, a kill finds the other name for a moment only. */
+	r = f->fh ? ks_vfs_fsync(f->fh, &s->ctx, true) : 0;
+	if (r < 0)
+		return r;
 	ks_copy_tmp_name(tmp);
 	r = ks_vfs_link(s->vfs, &s->ctx, f->ino, f->dir->ino, tmp, &a);
 	if (r < 0)

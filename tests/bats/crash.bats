@@ -5,7 +5,10 @@
 
 load mounted_helper
 
-setup() { mounted_setup; }
+setup() {
+	[ -z "$long" ] || LIMIT=1200
+	mounted_setup
+}
 teardown() { mounted_teardown; }
 
 # rounds N FORMAT_OPTS...: write, kill -9, mount again (over the dead mount), check everything promised so far
@@ -26,6 +29,7 @@ rounds() {
 		umount_it
 		[ "$(sql 'pragma integrity_check')" = ok ]
 	done
+	fsck_clean
 }
 
 check_rounds() {
@@ -38,7 +42,7 @@ check_rounds() {
 }
 
 @test "kill -9 while files are written, synced, renamed and removed" {
-	LIMIT=300 rounds "$(ops 6 40)"
+	rounds "$(ops 6 40)"
 }
 
 @test "kill -9 with blocks of 64 KiB" {
@@ -67,6 +71,24 @@ check_rounds() {
 	mount_it
 	cmp "$T/data" "$M/closed"
 }
+
+@test "kill -9: what O_SYNC and O_DSYNC wrote is there, though nothing was closed" {
+	local flags
+	format
+	for flags in sync dsync append,sync append,dsync; do
+		mount_it
+		[ "${flags#append}" = "$flags" ] || echo -n old- >"$M/$flags"
+		(echo -n text && sleep 3) | dd of="$M/$flags" oflag="$flags" bs=4 count=2 conv=notrunc status=none 2>/dev/null 3>&- &
+		SECONDS_MAX=50 wait_for size_is "$M/$flags" "$([ "${flags#append}" = "$flags" ] && echo 4 || echo 8)"
+		kill_daemon
+		wait $! || true
+		mount_it
+		[ "$(cat "$M/$flags")" = "$([ "${flags#append}" = "$flags" ] || echo -n old-)text" ]
+		umount_it
+	done
+}
+
+size_is() { [ "$(stat -c %s "$1")" -eq "$2" ]; }
 
 @test "kill -9: an idle file is committed without being closed" {
 	format
@@ -118,6 +140,7 @@ few_objects() { [ "$(sql 'select (select count(*) from slice) + (select count(*)
 	limit 60 kiseki-cp -q -a -T "$T/tree" "$U:/tree"
 	mount_it
 	diff -r "$T/tree" "$M/tree"
+	fsck_clean
 	[ "$(sql 'pragma integrity_check')" = ok ]
 }
 

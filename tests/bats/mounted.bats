@@ -5,7 +5,10 @@
 
 load mounted_helper
 
-setup() { mounted_setup; }
+setup() {
+	[ -z "$long" ] || LIMIT=1200
+	mounted_setup
+}
 teardown() { mounted_teardown; }
 
 @test "mount answers at once; hello is there after a remount" {
@@ -52,6 +55,8 @@ teardown() { mounted_teardown; }
 	local seed=${KISEKI_TEST_SEED:-$RANDOM}
 	run_ok helper difftest --seed "$seed" --ops "$(ops 2500 30000)" --users "$T/host" "$M"
 	run_ok helper difftest --seed "$((seed + 1))" --ops "$(ops 2500 30000)" "$T/host" "$M"
+	umount_it
+	fsck_clean
 }
 
 @test "like a local directory: several processes at once" {
@@ -82,6 +87,7 @@ teardown() { mounted_teardown; }
 	mount_it --buffer-size=16M
 	remount_cmd --buffer-size=16M
 	run_ok helper bytemodel --seed "${KISEKI_TEST_SEED:-$RANDOM}" --ops "$(ops 2500 25000)" --block 64k --max 9M "$M"
+	fsck_clean
 }
 
 @test "every byte: blocks of 16 MiB" {
@@ -240,12 +246,12 @@ used_is_below() { [ "$(df --output=used -B1 "$M" | tail -1)" -lt "$1" ]; }
 	mount_it
 	dd if=/dev/urandom of="$M/f" bs=1M count=30 status=none
 	sync -f "$M"
-	[ "$(find "$T/vol/meta.blocks" -type f -size +64k | wc -l)" -ge 7 ]
+	[ "$(find "$T/vol/meta.blocks/blocks" -type f | wc -l)" -ge 7 ]
 	rm "$M/f"
 	SECONDS_MAX=300 wait_for no_objects
 }
 
-no_objects() { [ "$(find "$T/vol/meta.blocks" -type f -size +64k | wc -l)" -eq 0 ]; }
+no_objects() { [ "$(find "$T/vol/meta.blocks/blocks" -type f | wc -l)" -eq 0 ]; }
 
 @test "an open file without a name is freed when its holder is gone" {
 	format
@@ -329,4 +335,12 @@ as_nobody() {
 		return 1
 	}
 	says /etc/fuse.conf
+}
+
+@test "the demo runs from end to end and takes itself away" {
+	export KISEKI_DEMO_DIR=$T/demo KISEKI_DEMO_UNDO=1 KISEKI_BIN=$bin
+	run_ok limit 90 "$BATS_TEST_DIRNAME/../demo" 3>&- 4>&-
+	says "sessions  1"
+	[ ! -e "$T/demo" ]
+	[ -z "$(mounts)" ]
 }

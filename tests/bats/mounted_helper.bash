@@ -15,6 +15,7 @@ long=${KISEKI_TEST_LONG:-}
 
 mounted_setup() {
 	T=$(mktemp -d "${KISEKI_TEST_DIR:-/var/tmp}/kiseki-test.XXXXXX")
+	chmod 755 "$T" # other users are part of some tests
 	V=$T/vol/meta.db
 	U=sqlite://$V # where a path would mean a local file
 	M=$T/mnt
@@ -161,6 +162,11 @@ fails() {
 }
 
 says() { grep -qF -- "$1" <<<"$output" || { echo "not said: $1"; echo "$output"; return 1; }; }
+
+# fsck_clean: the volume is whole, and every page of it is what its checksum says
+fsck_clean() {
+	[ ! -x "$bin/kiseki-fsck" ] || run_ok limit 90 kiseki-fsck -q --data=read "$V"
+}
 
 # sql QUERY: of the volume's database, read only
 sql() { sqlite3 -readonly "$V" "$1"; }

@@ -64,8 +64,9 @@ mount_fails() {
 	format
 	newer_version
 	mount_fails 76 "$V" "$M"
-	says "$V"
+	says "'vol'"
 	says 999
+	says 1
 }
 
 newer_version() {

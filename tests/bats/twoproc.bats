@@ -4,7 +4,10 @@
 
 load mounted_helper
 
-setup() { mounted_setup; }
+setup() {
+	[ -z "$long" ] || LIMIT=1200
+	mounted_setup
+}
 teardown() { mounted_teardown; }
 
 # A tree with a bit of everything.
@@ -81,6 +84,8 @@ same_tree() { diff <(tree_of "$1") <(tree_of "$2") | head -20; [ "${PIPESTATUS[0
 	[ "$(cat "$T/rounds")" -ge 1 ]
 	same_tree "$T/tree" "$M/in1"
 	same_tree "$T/tree" "$T/out"
+	umount_it
+	fsck_clean
 }
 
 @test "a file that kiseki-cp is copying appears whole or not at all" {
