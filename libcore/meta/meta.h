@@ -246,4 +246,37 @@ int ks_meta_free_done(struct ks_meta *m, const struct ks_free_item *items, size_
 /* Frees extents of deleted inodes in steps of one bounded transaction. Returns 1 if there is more, 0 done. The heartbeat calls it. */
 int ks_meta_reap(struct ks_meta *m) KS_MUST_CHECK;
 
+/* ---- packs: objects that carry many small slices ---- */
+
+struct ks_pack_info {
+	uint64_t id;
+	uint64_t session; /* that made it; 0: unknown */
+	bool alive;	  /* that session lives; also this process's own */
+	uint64_t size;	  /* up to the last committed slice's end */
+	uint64_t live, slices; /* freed slices count until ks_meta_free_done() */
+};
+/* Up to @max packs whose numbers are greater than @after, in their order. Returns how many, or -errno. */
+ssize_t ks_meta_packs(struct ks_meta *m, uint64_t after, struct ks_pack_info *out, size_t max) KS_MUST_CHECK;
+/* Deletes the record if no slice lies in the pack. The object goes after a ks_meta_sync(). Only for packs that nobody appends to. */
+int ks_meta_pack_drop(struct ks_meta *m, uint64_t id, bool *dropped) KS_MUST_CHECK;
+
+#define KS_SLICE_PLACE_PAGES 4
+struct ks_slice_place {
+	uint64_t slice;
+	uint64_t pack, pack_off; /* pack 0: it is gone, or lies in no pack */
+	uint32_t len;
+	uint32_t sums[KS_SLICE_PLACE_PAGES];
+};
+/* Where slices lie, in the order of @ids. */
+int ks_meta_pack_slices(struct ks_meta *m, const uint64_t *ids, size_t n, struct ks_slice_place *out) KS_MUST_CHECK;
+
+struct ks_slice_move {
+	uint64_t slice;
+	uint64_t pack, off; /* where it lies */
+	uint64_t to_pack, to_off; /* where its data lies too, durably */
+	bool moved; /* out; false: it is not there any more, and nothing was changed */
+};
+/* Live bytes and counts go along; bounded transactions, so that after an error some may have moved. No extent changes, no change counter. */
+int ks_meta_slices_move(struct ks_meta *m, struct ks_slice_move *v, size_t n) KS_MUST_CHECK;
+
 #endif
