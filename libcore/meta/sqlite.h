@@ -137,7 +137,8 @@ struct ks_sqlite {
 		int64_t data_version;            /* by the holder: of conn */
 		_Atomic uint64_t in_txn;         /* odd: a transaction excludes other processes */
 		_Atomic int waiters;
-		int spinners; /* so many waiters may spin */
+		int spinners;        /* so many waiters may spin */
+		uint32_t stopped_at; /* by the holder: the log's length when writers waited last */
 	} run;
 
 	struct ks_sqlite_cache cache;
@@ -312,7 +313,9 @@ void ks_sqlite_futex_wake(_Atomic int *word);
 void ks_sqlite_wal_watch(struct ks_sqlite *sq);  /* on the writer's connection */
 void ks_sqlite_ckpt_start(struct ks_sqlite *sq); /* once; cheap after that */
 void ks_sqlite_ckpt_stop(struct ks_sqlite *sq);
-void ks_sqlite_ckpt_finish(struct ks_sqlite *sq); /* Needs the writer. What ckpt_wanted asks for. */
+void ks_sqlite_ckpt_finish(
+	struct ks_sqlite
+		*sq); /* Needs the writer. If ckpt_wanted asks for it, or the log is too long. */
 void ks_sqlite_sync_start(struct ks_engine *e);
 int ks_sqlite_sync(struct ks_engine *e);
 

@@ -286,8 +286,7 @@ static void let_go(struct ks_sqlite *sq, unsigned int served)
 	struct ks_sqlite_req *list;
 
 	for (;;) {
-		if (atomic_load_explicit(&sq->ckpt_wanted, memory_order_relaxed))
-			ks_sqlite_ckpt_finish(sq);
+		ks_sqlite_ckpt_finish(sq);
 		atomic_store(&sq->run.holder, false);
 		/*
 		 * Sequentially consistent with a caller's push and its failed attempt to hold: either it sees that the

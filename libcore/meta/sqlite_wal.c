@@ -5,8 +5,8 @@
  * A thread of its own copies the log into the database, so that no caller waits for the disk: a passive checkpoint whenever the log has grown
  * by SOFT_FRAMES, and after a second when anything was written. While callers go on writing, a passive checkpoint never reaches the end of the
  * log, and only a log that was copied to its end starts over. So, once the log is long, the thread asks the holder of the writer
- * to copy the short rest between two transactions (ckpt_wanted). A reader with an old snapshot can still hold the log
- * back; that is said once.
+ * to copy the short rest between two transactions (ckpt_wanted). Writers that are faster than the disk for long wait for the whole copy (STOP_FRAMES).
+ * A reader with an old snapshot can still hold the log back; that is said once.
  *
  * sync: with synchronous=NORMAL a commit is in the log file but perhaps not on the disk. fdatasync() of that file, outside of every lock, makes it
  * durable; what a checkpoint has moved to the database was synced by the checkpoint. The log is opened by hand for that, which is harmless:
@@ -24,7 +24,9 @@
 #define SOFT_FRAMES 1000u   /* 4 MiB */
 #define FINISH_FRAMES 4000u /* 16 MiB: worth stopping the writers for a moment */
 #define FORCE_FRAMES 16000u /* 64 MiB: worth stopping them for longer */
-#define SOFT_PASSES 4       /* each copies what was written during the one before */
+#define STOP_FRAMES                                                                                \
+	32000u /* 128 MiB: they wait, whatever it takes; and again with every FINISH_FRAMES more */
+#define SOFT_PASSES 4 /* each copies what was written during the one before */
 #define PERIOD_NS KS_NS_PER_S
 #define FINISH_WAIT_NS                                                                             \
 	(5 * KS_NS_PER_MS) /* for readers of an older snapshot, while the writers wait */
@@ -90,11 +92,18 @@ static uint32_t checkpoint(struct ks_sqlite *sq, int mode, uint32_t *len)
 
 void ks_sqlite_ckpt_finish(struct ks_sqlite *sq)
 {
+	uint32_t now = atomic_load_explicit(&sq->wal_frames, memory_order_relaxed);
 	uint32_t len;
 
-	/* The thread is at it: it will ask again. */
-	if (pthread_mutex_trylock(&sq->ckpt_mu))
-		return;
+	/* Shorter than it was: it has started over since. */
+	if (now >= STOP_FRAMES &&
+	    (now < sq->run.stopped_at || now - sq->run.stopped_at >= FINISH_FRAMES)) {
+		ks_mutex_lock(&sq->ckpt_mu);
+		sq->run.stopped_at = now;
+	} else if (!atomic_load_explicit(&sq->ckpt_wanted, memory_order_relaxed) ||
+		   pthread_mutex_trylock(&sq->ckpt_mu)) {
+		return; /* when the thread is at it, it will ask again */
+	}
 	atomic_store(&sq->ckpt_wanted, false);
 	checkpoint(sq, SQLITE_CHECKPOINT_RESTART, &len);
 	ks_mutex_unlock(&sq->ckpt_mu);
