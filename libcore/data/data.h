@@ -159,4 +159,20 @@ bool ks_pack_key_parse(const char *key, uint64_t *pack);
 int ks_data_delete_slice(struct ks_data *d, uint64_t slice, uint32_t len,
 			 uint32_t block_size) KS_MUST_CHECK;
 
+/*
+ * Packs, for who gives the space of dead records back (vfs/packs.c). A pack is in use while it is this process's current one, and
+ * while a slice that lies in it is not committed yet, or somebody appends to it; then nobody may drop it. A pack that fell out of use stays so.
+ */
+struct ks_pack_log;
+bool ks_data_has_packs(const struct ks_data *d);
+uint64_t ks_data_pack_current(struct ks_data *d); /* 0: none */
+bool ks_data_pack_in_use(struct ks_data *d, uint64_t pack);
+void ks_data_pack_retire(struct ks_data *d, uint64_t pack); /* it is not the current one any more */
+/* The current pack, made if need be, in use until ks_data_pack_end(). */
+int ks_data_pack_begin(struct ks_data *d, struct ks_pack_log **out, uint64_t *pack) KS_MUST_CHECK;
+/* Appends whole records: head, data, zeros (block.h). *off: where the first one begins. */
+int ks_data_pack_add(struct ks_data *d, struct ks_pack_log *l, const struct iovec *iov, int niov,
+		     uint64_t *off) KS_MUST_CHECK;
+void ks_data_pack_end(struct ks_pack_log *l);
+
 #endif

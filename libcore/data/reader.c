@@ -6,6 +6,7 @@
 #include "data/data_internal.h"
 
 #define FEW 16
+#define AGAIN 2 /* reads after one that failed */
 
 struct overlay {
 	uint32_t n;
@@ -153,7 +154,7 @@ static int read_snapshot(const struct job *j, const struct overlay *o, uint32_t 
 
 /* Bytes [at, at + n) of a chunk, as one snapshot of it says. */
 static int read_once(struct ks_file *f, uint64_t chunk, uint32_t at, uint32_t n, uint8_t *dst,
-		      bool seq)
+		     bool seq)
 {
 	struct job j = { .d = f->d, .from = at, .dst = dst, .seq = seq };
 	struct overlay o;
@@ -175,18 +176,26 @@ static int read_once(struct ks_file *f, uint64_t chunk, uint32_t at, uint32_t n,
 }
 
 /*
- * What a map named when it was read may have been replaced by another process and deleted since. Then a newer map names what there is now; if it
- * names the same, the data is damaged.
+ * What a map named when it was read may since have been replaced by another process and deleted, or moved to another pack. Then a newer map names what there is
+ * now; if that fails too, the data is damaged. Twice: the second map may have been on its way to another reader since before the change.
  */
 static int read_chunk(struct ks_file *f, uint64_t chunk, uint32_t at, uint32_t n, uint8_t *dst,
 		      bool seq)
 {
-	int r = read_once(f, chunk, at, n, dst, seq);
+	bool quiet = ks_fail_quiet(true);
+	int r;
 
-	if (r != -EIO)
-		return r;
-	ks_file_forget_maps(f);
-	return read_once(f, chunk, at, n, dst, seq);
+	ks_fail_clear();
+	r = read_once(f, chunk, at, n, dst, seq);
+	if (r < 0 && !quiet && *ks_fail_text())
+		ks_log(r == -EIO ? KS_LOG_INFO : KS_LOG_ERROR, "%s", ks_fail_text());
+	for (int i = 0; r == -EIO && i < AGAIN; i++) {
+		ks_fail_quiet(quiet || i + 1 < AGAIN);
+		ks_file_forget_maps(f);
+		r = read_once(f, chunk, at, n, dst, seq);
+	}
+	ks_fail_quiet(quiet);
+	return r;
 }
 
 ssize_t ks_file_read(struct ks_file *f, struct ks_stream *st, uint64_t off, void *p, size_t n)

@@ -73,6 +73,7 @@ void ks_slice_put(struct slice *s)
 	if (!s || !ks_ref_put(&s->refs))
 		return;
 	ks_slice_drop_memory(s);
+	ks_pack_log_leave(s->in_pack);
 	ks_list_foreach_safe (b, tmp, &s->blocks, struct block, link) {
 		if (b != &s->few_block)
 			free(b);

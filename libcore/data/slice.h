@@ -76,10 +76,11 @@ struct slice {
 	uint32_t *sums;     /* per page, once stored */
 	uint32_t npages;    /* room in both */
 	uint64_t pack, pack_off;
-	uint32_t packed_len; /* of a slice that was put into a pack */
-	int err;             /* why the last flush failed */
-	bool failing;        /* a block failed: no other is tried until the next flush */
-	bool unsure;         /* a commit failed: it may have happened all the same */
+	uint32_t packed_len;         /* of a slice that was put into a pack */
+	struct ks_pack_log *in_pack; /* referenced: not dropped before the slice's end */
+	int err;                     /* why the last flush failed */
+	bool failing;                /* a block failed: no other is tried until the next flush */
+	bool unsure;                 /* a commit failed: it may have happened all the same */
 
 	struct ks_mem few_mem[SLICE_FEW];
 	uint32_t few_sums[SLICE_FEW];

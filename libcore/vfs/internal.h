@@ -56,6 +56,17 @@ struct ks_seen {
 	uint64_t change;
 };
 
+#define KS_PACKS_ALONE 64
+
+/* How far the maintenance of packs is (packs.c). One thread's. */
+struct ks_packs {
+	uint64_t cursor;       /* packs up to here were looked at in this round */
+	uint64_t id, off, end; /* being rewritten, from here; 0: none */
+	uint64_t alone
+		[KS_PACKS_ALONE]; /* not to be rewritten: damaged, or nothing is left to copy; the newest win */
+	unsigned int nalone;
+};
+
 struct ks_vfs {
 	struct ks_meta *meta;
 	struct ks_object *store;
@@ -89,6 +100,7 @@ struct ks_vfs {
 	bool maint_stop; /* [maint_mu] */
 	bool maint_on;
 	pthread_t maint;
+	struct ks_packs packs; /* the maintenance thread's */
 };
 
 struct ks_fh {
@@ -179,6 +191,14 @@ bool ks_unsynced_has(struct ks_vfs *v, ks_ino_t ino);
 bool ks_unsynced_any(struct ks_vfs *v);
 int ks_store_sync(struct ks_vfs *v) KS_MUST_CHECK;
 void ks_maint_stop(struct ks_vfs *v);
+
+/* ---- packs.c ---- */
+
+/*
+ * One bounded step towards giving the space of dead small files back; reads at most about @budget bytes of packs. 1: there is more to do; 0: a round over all packs is
+ * done. For the maintenance thread, or for tests without one.
+ */
+int ks_packs_step(struct ks_vfs *v, uint64_t budget) KS_MUST_CHECK;
 
 static inline struct ks_fh *ks_fh_check(struct ks_fh *fh)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sync.c: what makes data survive a power cut, and the background work: the objects of freed slices, and a barrier every few seconds.
+ * sync.c: what makes data survive a power cut, and the background work: the objects of freed slices, packs with little
+ * alive in them, and a barrier every few seconds.
  *
  * The bitmap of inodes committed since the last sync of the store lets a rename over an existing file know whether the new content is
  * durable. Two inodes on one bit only cost a sync too many.
@@ -12,6 +13,10 @@
 #define DELETE_BATCH 32
 #define DELETE_PAUSE_NS (20 * KS_NS_PER_MS)
 #define IDLE_NS KS_NS_PER_S
+#define PACKS_NS (10 * KS_NS_PER_S)
+#define PACKS_MORE_NS KS_NS_PER_S
+#define PACKS_FAILED_NS (60 * KS_NS_PER_S)
+#define PACKS_BYTES (8 * KS_MIB)
 
 static size_t bit_of(ks_ino_t ino)
 {
@@ -103,7 +108,7 @@ static ssize_t delete_batch(struct ks_vfs *v)
 	int r;
 
 	for (ssize_t i = 0; i < n; i++) {
-		/* A part of a pack is only counted as dead; compaction rewrites packs. */
+		/* A part of a pack is only counted as dead; packs.c gives it back. */
 		r = items[i].pack ? 0
 				  : ks_data_delete_slice(v->data, items[i].slice, items[i].len,
 							 items[i].block_size);
@@ -124,9 +129,18 @@ static bool nearly_full(struct ks_vfs *v)
 	       u.free_bytes < u.total_bytes / 10;
 }
 
+/* When the next step over the packs is due. */
+static int64_t packs(struct ks_vfs *v)
+{
+	int r = ks_packs_step(v, PACKS_BYTES);
+
+	return ks_clock_mono_ns() + (r < 0 ? PACKS_FAILED_NS : r > 0 ? PACKS_MORE_NS : PACKS_NS);
+}
+
 static void *maintain(void *arg)
 {
 	struct ks_vfs *v = arg;
+	int64_t next_packs = ks_clock_mono_ns() + PACKS_NS;
 	int64_t next_barrier = ks_clock_mono_ns() + BARRIER_NS;
 
 	ks_mutex_lock(&v->maint_mu);
@@ -142,6 +156,8 @@ static void *maintain(void *arg)
 			barrier(v);
 			next_barrier = ks_clock_mono_ns() + BARRIER_NS;
 		}
+		if (ks_clock_mono_ns() >= next_packs)
+			next_packs = packs(v);
 		ks_mutex_lock(&v->maint_mu);
 		if (!v->maint_stop && pause > 0)
 			ks_cond_wait(&v->maint_wake, &v->maint_mu, ks_clock_mono_ns() + pause);

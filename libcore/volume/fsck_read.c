@@ -54,7 +54,8 @@ static int look(struct reader *rd, struct worker *w, enum ks_bad *kind, uint32_t
 		return r;
 	r = ks_engine_read(rd->f->e, &get, 1, &a);
 	ks_arena_clear(&a);
-	return r < 0 ? r : get.found;
+	/* Compaction may have moved it to another pack. */
+	return r < 0 ? r : get.found && s.pack == w->b.pack && s.pack_off == w->b.pack_off;
 }
 
 /* Needs rd->mu. */

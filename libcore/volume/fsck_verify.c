@@ -200,7 +200,8 @@ int ks_fsck_verify(struct ks_object *store, const struct ks_fsck_block *b, struc
 
 /* ---- a second look ---- */
 
-static int live_slice(struct ks_fsck *f, uint64_t slice, bool *live)
+/* @pack: where it has to lie; it may have been moved. */
+static int live_slice(struct ks_fsck *f, uint64_t slice, uint64_t pack, bool *live)
 {
 	struct ks_arena a = { 0 };
 	struct ks_rec_slice s = { .id = slice };
@@ -208,7 +209,7 @@ static int live_slice(struct ks_fsck *f, uint64_t slice, bool *live)
 	int r = ks_engine_read(f->e, &rd, 1, &a);
 
 	ks_arena_clear(&a);
-	*live = rd.found;
+	*live = rd.found && s.pack == pack;
 	return r;
 }
 
@@ -237,7 +238,7 @@ int ks_fsck_still_gone(struct ks_fsck *f, uint64_t slice, uint32_t idx, uint32_t
 	if (r <= 0)
 		return r;
 	/* In this order: what was freed after the look at the store is no loss. */
-	r = live_slice(f, slice, &live);
+	r = live_slice(f, slice, 0, &live);
 	return r < 0 ? r : live;
 }
 
@@ -261,6 +262,6 @@ int ks_fsck_still_cut(struct ks_fsck *f, uint64_t slice, uint64_t pack, uint64_t
 	}
 	if (r <= 0)
 		return r;
-	r = live_slice(f, slice, &live);
+	r = live_slice(f, slice, pack, &live);
 	return r < 0 ? r : live;
 }

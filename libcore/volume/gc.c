@@ -156,26 +156,6 @@ static int pending(struct ks_gc *g, struct keys *k)
 
 /* ---- packs ---- */
 
-struct drop_pack {
-	uint64_t id;
-	bool dropped;
-};
-
-static int drop_pack_body(struct ks_txn *t, void *arg)
-{
-	struct drop_pack *d = arg;
-	struct ks_rec_pack p = { .id = d->id };
-	struct ks_read rd = { .table = KS_T_PACK, .rec = &p };
-	int r = ks_txn_read(t, &rd, 1);
-
-	if (r < 0)
-		return r;
-	d->dropped = rd.found && p.slices == 0;
-	if (d->dropped)
-		ks_txn_del(t, KS_T_PACK, &p);
-	return 0;
-}
-
 /* The record first: if the object stays behind then, it is an orphan that the next run finds. */
 static int dead_packs(struct ks_gc *g, struct keys *k)
 {
@@ -184,16 +164,16 @@ static int dead_packs(struct ks_gc *g, struct keys *k)
 
 	ks_sort_begin(&c, g->dead_packs);
 	while (r == 0 && (r = ks_sort_next(&c)) == 0 && c.rec && allowance(g) > 0) {
-		struct drop_pack d = { .id = c.rec[OBJ_ID] };
 		char key[KS_KEY_STR];
+		bool dropped;
 
-		r = ks_engine_run(g->e, drop_pack_body, &d);
-		if (r < 0 || !d.dropped)
+		r = ks_meta_pack_drop(g->m->meta, c.rec[OBJ_ID], &dropped);
+		if (r < 0 || !dropped)
 			continue;
 		r = ks_meta_sync(g->m->meta);
 		if (r < 0 || !c.rec[OBJ_BYTES])
 			continue;
-		ks_pack_key(key, d.id);
+		ks_pack_key(key, c.rec[OBJ_ID]);
 		keys_add(k, key, c.rec[OBJ_BYTES]);
 		g->out.failed += keys_delete(g, k, "pack");
 	}

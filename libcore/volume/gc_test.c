@@ -262,19 +262,19 @@ KS_TEST(what_a_living_session_may_still_commit_stays)
 	struct ks_gc_result out;
 	struct ks_volume *vol;
 	struct tv v;
-	uint64_t mine;
+	uint64_t mine, old;
 
 	tv_make(&v);
-	put_orphan(
-		&v, 500, 0,
-		2 * DAY_NS); /* of the batch of the session that made the volume, which is gone */
-	put_orphan(&v, 501, 0, 0);
+	/* Of the batch of the session that made the volume, which is gone. */
+	old = ((uint64_t)tv_query(&v, "SELECT max(id) FROM slice") - 1) / 1024 * 1024 + 1000;
+	put_orphan(&v, old, 0, 2 * DAY_NS);
+	put_orphan(&v, old + 1, 0, 0);
 	vol = tv_open(&v, KS_SESSION_MOUNT);
 	ks_check_ok(ks_meta_new_slice_id(vol->meta, &mine));
 	put_orphan(&v, mine, 0, 0);
 	put_orphan(&v, mine + 5, 0, 3 * DAY_NS); /* older than the session, whatever its number */
 	ks_check_ok(gc(&v, &o, &out));
-	ks_check(!there(&v, 500, 0) && !there(&v, 501, 0));
+	ks_check(!there(&v, old, 0) && !there(&v, old + 1, 0));
 	ks_check(there(&v, mine, 0));
 	ks_check(!there(&v, mine + 5, 0));
 	ks_check_eq(out.live.objects, 1);
