@@ -42,17 +42,41 @@ static const char *set_sample(const char *value)
 
 static const struct ks_opt opts[] = {
 	KS_OPT_GROUP("Repairs"),
-	{ .kind = KS_OPT_K_FLAG, .letter = 'p', .name = "preen", .value = &arg.preen, .flags = KS_OPT_NOCONFIG,
+	{ .kind = KS_OPT_K_FLAG,
+	  .letter = 'p',
+	  .name = "preen",
+	  .value = &arg.preen,
+	  .flags = KS_OPT_NOCONFIG,
 	  .help = "repair what loses nothing" },
-	{ .kind = KS_OPT_K_FLAG, .letter = 'a', .value = &arg.automatic, .flags = KS_OPT_NOCONFIG, .help = "the same as -p" },
-	{ .kind = KS_OPT_K_FLAG, .letter = 'y', .name = "yes", .value = &arg.yes, .flags = KS_OPT_NOCONFIG,
+	{ .kind = KS_OPT_K_FLAG,
+	  .letter = 'a',
+	  .value = &arg.automatic,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "the same as -p" },
+	{ .kind = KS_OPT_K_FLAG,
+	  .letter = 'y',
+	  .name = "yes",
+	  .value = &arg.yes,
+	  .flags = KS_OPT_NOCONFIG,
 	  .help = "repair everything; damaged files go to /.lost+found" },
-	KS_OPT_DURATION(0, "lock-wait", &arg.lock_wait_ns, "for -p and -y: wait so long until the volume is free"),
+	KS_OPT_DURATION(0, "lock-wait", &arg.lock_wait_ns,
+			"for -p and -y: wait so long until the volume is free"),
 	KS_OPT_GROUP("Checks"),
-	{ .kind = KS_OPT_K_CALL, .name = "data", .arg = "HOW", .call = set_data, .flags = KS_OPT_OPTIONAL,
-	  .help = "exists: every block is there (the default); read: read them all and compare checksums" },
-	KS_OPT_CALL(0, "sample", "PART", set_sample, "with --data=read, only 5% at random, or the 3/30th part, or 10G at random"),
-	{ .kind = KS_OPT_K_INTEGER, .letter = 'C', .arg = "FD", .max = 1024, .value = &arg.fd, .flags = KS_OPT_NOCONFIG,
+	{ .kind = KS_OPT_K_CALL,
+	  .name = "data",
+	  .arg = "HOW",
+	  .call = set_data,
+	  .flags = KS_OPT_OPTIONAL,
+	  .help = "exists: every block is there (the default); read: read them all and compare "
+		  "checksums" },
+	KS_OPT_CALL(0, "sample", "PART", set_sample,
+		    "with --data=read, only 5% at random, or the 3/30th part, or 10G at random"),
+	{ .kind = KS_OPT_K_INTEGER,
+	  .letter = 'C',
+	  .arg = "FD",
+	  .max = 1024,
+	  .value = &arg.fd,
+	  .flags = KS_OPT_NOCONFIG,
 	  .help = "write \"pass done total\" to this descriptor, as e2fsck(8)" },
 	KS_OPT_END,
 };
@@ -75,7 +99,8 @@ static const struct ks_cmd cmd = {
 		    "kiseki-fsck -p photos\n"
 		    "kiseki-fsck --data=read --sample=3/30 photos",
 	.opts = opts,
-	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS | KS_CMD_JOBS | KS_CMD_CONFIG,
+	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
+		  KS_CMD_JOBS | KS_CMD_CONFIG,
 	.max_args = 1,
 	.map_exit = map_exit,
 	.features = ks_volume_features,
@@ -148,8 +173,12 @@ static int exit_bits(int r, const struct ks_fsck_result *out)
 
 static int check(const struct ks_volume_ref *ref)
 {
-	struct ks_fsck_opts o = { .level = report.level, .data = arg.read ? KS_FSCK_READ : KS_FSCK_EXISTS, .sample = arg.sample,
-				  .jobs = (unsigned int)ks_common.jobs, .problem = report_problem, .progress = report_progress,
+	struct ks_fsck_opts o = { .level = report.level,
+				  .data = arg.read ? KS_FSCK_READ : KS_FSCK_EXISTS,
+				  .sample = arg.sample,
+				  .jobs = (unsigned int)ks_common.jobs,
+				  .problem = report_problem,
+				  .progress = report_progress,
 				  .stopped = stopped };
 	struct ks_fsck_result pre = { 0 }, out = { 0 };
 	struct ks_maint m = { 0 };
@@ -172,13 +201,10 @@ static int check(const struct ks_volume_ref *ref)
 	out.problems += pre.problems;
 	out.fixed += pre.fixed;
 	bits = exit_bits(r, &out);
-	if (r < 0 && out.problems == 0 && !cancelled) {
-		ks_maint_close(&m);
-		return r;
-	}
 	if (r < 0)
-		ks_cmd_report(r);
-	report_end(&out, bits);
+		ks_cmd_report(r); /* before closing raises anything else */
+	if (r == 0 || out.problems)
+		report_end(&out, bits);
 	ks_maint_close(&m);
 	return BITS | bits;
 }

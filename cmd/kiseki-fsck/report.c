@@ -10,20 +10,22 @@
 
 struct fsck_report report = { .progress_fd = -1, .last_percent = -1 };
 
-static const char *const passes[] = { "", "inodes and directories", "slices and reference counts", "blocks in data store",
-				      "counters" };
+static const char *const passes[] = { "", "inodes and directories", "slices and reference counts",
+				      "blocks in data store", "counters" };
 
 /* ---- problems ---- */
 
 static const char *way_out(const struct ks_fsck_problem *p)
 {
 	if (p->fixed)
-		return "repaired";
+		return p->moved ? "moved to /" KS_FSCK_LOST_FOUND : "repaired";
 	switch (p->repair) {
 	case KS_FSCK_R_SAFE:
 		return report.level == KS_FSCK_CHECK ? "-p repairs" : "could not be repaired";
 	case KS_FSCK_R_LOSSY:
-		return report.level == KS_FSCK_ALL ? "could not be repaired" : "-y repairs, with loss";
+		return report.level == KS_FSCK_ALL
+			       ? "could not be repaired"
+			       : "-y repairs, with loss or to /" KS_FSCK_LOST_FOUND;
 	case KS_FSCK_R_NONE:
 		break;
 	}
@@ -130,7 +132,8 @@ void report_problem(void *unused, const struct ks_fsck_problem *p)
 			json_problem(p);
 		return;
 	}
-	KS_IGNORE(put_text(&b, p) < 0 || ks_buf_cstr(&b, &text) < 0); /* then the text is what it was set to */
+	KS_IGNORE(put_text(&b, p) < 0 ||
+		  ks_buf_cstr(&b, &text) < 0); /* then the text is what it was set to */
 	if (ks_common.quiet)
 		ks_cmd_error("%s", text);
 	else
@@ -149,7 +152,8 @@ static void feed_fd(int pass, uint64_t done, uint64_t total, bool end)
 	if (report.progress_fd < 0 || (percent == report.last_percent && !end))
 		return;
 	report.last_percent = percent;
-	n = snprintf(line, sizeof(line), "%d %" PRIu64 " %" PRIu64 " %s\n", pass, end ? 100 : (uint64_t)percent, (uint64_t)100, report.volume);
+	n = snprintf(line, sizeof(line), "%d %" PRIu64 " %" PRIu64 " %s\n", pass,
+		     end ? 100 : (uint64_t)percent, (uint64_t)100, report.volume);
 	/* Whoever asked for it may have gone. */
 	if (write(report.progress_fd, line, (size_t)n) < 0)
 		report.progress_fd = -1;
@@ -170,7 +174,8 @@ void report_progress(void *unused, int pass, uint64_t done, uint64_t total, bool
 static void put_part(struct ks_buf *b, uint64_t n, const char *one, const char *many)
 {
 	if (n)
-		KS_IGNORE(ks_buf_printf(b, "%s%ju %s", b->n ? ", " : "", (uintmax_t)n, n == 1 ? one : many));
+		KS_IGNORE(ks_buf_printf(b, "%s%ju %s", b->n ? ", " : "", (uintmax_t)n,
+					n == 1 ? one : many));
 }
 
 static void summarise(const struct ks_fsck_result *r)
@@ -221,7 +226,8 @@ void report_end(const struct ks_fsck_result *r, int bits)
 	if (!r->problems)
 		KS_IGNORE(ks_buf_printf(&b, "clean"));
 	else if (r->fixed)
-		KS_IGNORE(ks_buf_printf(&b, "; %ju of %ju repaired", (uintmax_t)r->fixed, (uintmax_t)r->problems));
+		KS_IGNORE(ks_buf_printf(&b, "; %ju of %ju repaired", (uintmax_t)r->fixed,
+					(uintmax_t)r->problems));
 	else
 		KS_IGNORE(ks_buf_printf(&b, "; nothing changed"));
 	if (r->stopped)
@@ -229,11 +235,14 @@ void report_end(const struct ks_fsck_result *r, int bits)
 	if (ks_buf_cstr(&b, &text) < 0)
 		text = "out of memory";
 	if (r->quarantined)
-		ks_cmd_say("%ju damaged files lie in /" KS_FSCK_LOST_FOUND " already", (uintmax_t)r->quarantined);
+		ks_cmd_say("%ju damaged files lie in /" KS_FSCK_LOST_FOUND " already",
+			   (uintmax_t)r->quarantined);
 	if (r->leftovers && ks_common.verbose)
-		ks_cmd_say("%ju objects belong to nothing: kiseki-gc removes them", (uintmax_t)r->leftovers);
+		ks_cmd_say("%ju objects belong to nothing: kiseki-gc removes them",
+			   (uintmax_t)r->leftovers);
 	if (r->unsettled && ks_common.verbose)
-		ks_cmd_say("%ju things were being changed while they were looked at", (uintmax_t)r->unsettled);
+		ks_cmd_say("%ju things were being changed while they were looked at",
+			   (uintmax_t)r->unsettled);
 	if (bits && (ks_common.json || ks_common.quiet))
 		ks_cmd_error("%s: %s", report.volume, text);
 	else

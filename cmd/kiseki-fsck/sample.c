@@ -14,11 +14,13 @@ const char *parse_sample(const char *value, struct ks_fsck_sample *out)
 	errno = 0;
 	if (strchr(value, '%')) {
 		s.share = strtod(value, &end) / 100;
-		if (errno || end == value || strcmp(end, "%") != 0 || !(s.share > 0 && s.share <= 1))
+		if (errno || end == value || strcmp(end, "%") != 0 ||
+		    !(s.share > 0 && s.share <= 1))
 			return "a share is more than 0% and at most 100%";
 	} else if (strchr(value, '/')) {
 		s.part = strtoull(value, &end, 10);
-		if (errno || end == value || *end != '/' || *value == '-' || end[1] < '0' || end[1] > '9')
+		if (errno || end == value || *end != '/' || *value == '-' || end[1] < '0' ||
+		    end[1] > '9')
 			return "a part is I/N, such as 3/30";
 		s.of = strtoull(end + 1, &end, 10);
 		if (errno || *end || s.of == 0 || s.part == 0 || s.part > s.of)

@@ -34,17 +34,17 @@ struct ks_cred {
 struct ks_volume_settings {
 	char name[64];
 	uint8_t uuid[16];
-	uint32_t format_version;  /* 1 */
+	uint32_t format_version;              /* 1 */
 	uint64_t compat, ro_compat, incompat; /* feature bits, see doc/format.md */
 	uint64_t block_size;
-	char data_url[1024];   /* as stored: may be relative to the database ("meta.blocks/") */
+	char data_url[1024];     /* as stored: may be relative to the database ("meta.blocks/") */
 	uint64_t capacity_bytes; /* 0: no quota; may change */
-	uint64_t inodes_max;	 /* 0: no quota; may change */
-	int64_t trash_ns;	 /* kept for the trash; may change */
-	char compress[16];	 /* "none" */
+	uint64_t inodes_max;     /* 0: no quota; may change */
+	int64_t trash_ns;        /* kept for the trash; may change */
+	char compress[16];       /* "none" */
 	int64_t created_ns;
-	char created_by[64];	/* "kiseki 0.1.0" */
-	uint8_t hash_key[16];	/* of dentry hashes */
+	char created_by[64];  /* "kiseki 0.1.0" */
+	uint8_t hash_key[16]; /* of dentry hashes */
 };
 
 struct ks_meta_hooks {
@@ -65,7 +65,7 @@ struct ks_meta_opts {
 	int64_t busy_timeout_ns;
 	uint64_t mmap_bytes;
 	struct ks_meta_hooks hooks; /* zero: nothing is ever open */
-	bool relatime, noatime;	    /* how ks_meta_touch_atime behaves; both false: strict */
+	bool relatime, noatime;     /* how ks_meta_touch_atime behaves; both false: strict */
 };
 
 /**
@@ -101,8 +101,8 @@ struct ks_session_info { /* NUL-terminated copies; empty when unknown */
  * thread (one second: claims open inodes that lost their last name elsewhere, passes epochs, reaps dead sessions, frees
  * deleted inodes in bounded steps). Never before daemonising. On a read-only volume: does nothing, and nothing protects what is open.
  */
-int ks_meta_session_start(struct ks_meta *m, uint32_t kind, const char *tool, const char *mountpoint,
-			  const char *socket) KS_MUST_CHECK;
+int ks_meta_session_start(struct ks_meta *m, uint32_t kind, const char *tool,
+			  const char *mountpoint, const char *socket) KS_MUST_CHECK;
 void ks_meta_session_stop(struct ks_meta *m);
 uint64_t ks_meta_session_id(const struct ks_meta *m); /* 0: none */
 /*
@@ -116,13 +116,17 @@ int ks_meta_tick(struct ks_meta *m, int64_t budget_ns) KS_MUST_CHECK;
  */
 int ks_meta_lock_exclusive(struct ks_meta *m) KS_MUST_CHECK;
 void ks_meta_unlock_exclusive(struct ks_meta *m);
-int ks_meta_sessions(struct ks_meta *m, int (*fn)(void *arg, const struct ks_session_info *s), void *arg) KS_MUST_CHECK;
+int ks_meta_sessions(struct ks_meta *m, int (*fn)(void *arg, const struct ks_session_info *s),
+		     void *arg) KS_MUST_CHECK;
 
 /* ---- reads: one round trip each ---- */
 
-int ks_meta_lookup(struct ks_meta *m, ks_ino_t parent, const char *name, struct ks_attr *out) KS_MUST_CHECK; /* -ENOENT */
-int ks_meta_getattr(struct ks_meta *m, ks_ino_t ino, struct ks_attr *out) KS_MUST_CHECK; /* -ENOENT (ESTALE is the caller's) */
-int ks_meta_readlink(struct ks_meta *m, ks_ino_t ino, struct ks_buf *out) KS_MUST_CHECK; /* -EINVAL not a symlink */
+int ks_meta_lookup(struct ks_meta *m, ks_ino_t parent, const char *name,
+		   struct ks_attr *out) KS_MUST_CHECK; /* -ENOENT */
+int ks_meta_getattr(struct ks_meta *m, ks_ino_t ino,
+		    struct ks_attr *out) KS_MUST_CHECK; /* -ENOENT (ESTALE is the caller's) */
+int ks_meta_readlink(struct ks_meta *m, ks_ino_t ino,
+		     struct ks_buf *out) KS_MUST_CHECK; /* -EINVAL not a symlink */
 /*
  * Entries whose hash is greater than @after, in hash order, without "." and "..". @plus: with attributes (else attr is NULL). fn returns 1 to stop.
  * @limit bounds how many are read in the trip (0: 1024); the names of one hash always come together. Returns 0; *eof says whether the directory ended.
@@ -130,12 +134,15 @@ int ks_meta_readlink(struct ks_meta *m, ks_ino_t ino, struct ks_buf *out) KS_MUS
 typedef int ks_readdir_fn(void *arg, const struct ks_rec_dentry *d, const struct ks_attr *attr);
 int ks_meta_readdir(struct ks_meta *m, ks_ino_t dir, uint64_t after, bool plus, uint64_t limit,
 		    ks_readdir_fn *fn, void *arg, bool *eof) KS_MUST_CHECK;
-int ks_meta_getxattr(struct ks_meta *m, ks_ino_t ino, const char *name, struct ks_buf *out) KS_MUST_CHECK; /* -ENODATA */
-int ks_meta_listxattr(struct ks_meta *m, ks_ino_t ino, struct ks_buf *out) KS_MUST_CHECK; /* names, each with its NUL */
+int ks_meta_getxattr(struct ks_meta *m, ks_ino_t ino, const char *name,
+		     struct ks_buf *out) KS_MUST_CHECK; /* -ENODATA */
+int ks_meta_listxattr(struct ks_meta *m, ks_ino_t ino,
+		      struct ks_buf *out) KS_MUST_CHECK; /* names, each with its NUL */
 
 struct ks_meta_usage {
 	uint64_t used_bytes, inodes;
-	uint64_t capacity_bytes, inodes_max; /* the quotas now, 0: none; another process may have changed them */
+	uint64_t capacity_bytes,
+		inodes_max; /* the quotas now, 0: none; another process may have changed them */
 };
 int ks_meta_usage(struct ks_meta *m, struct ks_meta_usage *out) KS_MUST_CHECK;
 
@@ -152,28 +159,38 @@ enum {
 	KS_SET_MTIME_NOW = 1 << 7,
 	KS_SET_CTIME = 1 << 8,
 	KS_SET_FLAGS = 1 << 9,
-	KS_SET_KILL_PRIV = 1 << 10, /* drop setuid, and setgid where group-executable, as chown and writes do */
+	KS_SET_KILL_PRIV =
+		1
+		<< 10, /* drop setuid, and setgid where group-executable, as chown and writes do */
 };
 int ks_meta_setattr(struct ks_meta *m, ks_ino_t ino, uint32_t set, const struct ks_attr *in,
-		    struct ks_attr *out) KS_MUST_CHECK; /* -ENOENT, -EPERM immutable, -EFBIG, -EISDIR size of a directory, -EINVAL */
+		    struct ks_attr *out)
+	KS_MUST_CHECK; /* -ENOENT, -EPERM immutable, -EFBIG, -EISDIR size of a directory, -EINVAL */
 
 /*
  * Makes any kind of inode. @mode: type and permissions, umask already applied. @target: of a symlink, else NULL. setgid is inherited from the directory.
  * -EEXIST, -ENOENT (parent gone), -ENOTDIR, -EMLINK, -ENOSPC and -EDQUOT (quota), -EPERM (immutable parent).
  */
 int ks_meta_mknod(struct ks_meta *m, const struct ks_cred *c, ks_ino_t parent, const char *name,
-		  uint32_t mode, uint32_t rdev, const char *target, struct ks_attr *out) KS_MUST_CHECK;
+		  uint32_t mode, uint32_t rdev, const char *target,
+		  struct ks_attr *out) KS_MUST_CHECK;
 /* An inode without a name, claimed by this session, without which nothing keeps it (O_TMPFILE, and kiseki-cp, whose files appear whole). Give it one with ks_meta_link(). */
 int ks_meta_mktmp(struct ks_meta *m, const struct ks_cred *c, ks_ino_t parent, uint32_t mode,
 		  struct ks_attr *out) KS_MUST_CHECK;
 int ks_meta_link(struct ks_meta *m, ks_ino_t ino, ks_ino_t newparent, const char *newname,
 		 struct ks_attr *out) KS_MUST_CHECK; /* -EPERM directory, -EMLINK, -EEXIST */
 /* *out: the inode after it lost the name (nlink 0: deleted, or claimed when open). -EISDIR, -ENOENT, -EPERM. */
-int ks_meta_unlink(struct ks_meta *m, ks_ino_t parent, const char *name, struct ks_attr *out) KS_MUST_CHECK;
+int ks_meta_unlink(struct ks_meta *m, ks_ino_t parent, const char *name,
+		   struct ks_attr *out) KS_MUST_CHECK;
 /* The directory's inode is gone at once, also for who has it open: *out is what it was, with nlink 0. */
-int ks_meta_rmdir(struct ks_meta *m, ks_ino_t parent, const char *name, struct ks_attr *out) KS_MUST_CHECK; /* -ENOTEMPTY, -ENOTDIR */
+int ks_meta_rmdir(struct ks_meta *m, ks_ino_t parent, const char *name,
+		  struct ks_attr *out) KS_MUST_CHECK; /* -ENOTEMPTY, -ENOTDIR */
 
-enum { KS_RENAME_NOREPLACE = 1, KS_RENAME_EXCHANGE = 2, KS_RENAME_WHITEOUT = 4 }; /* as renameat2(2) */
+enum {
+	KS_RENAME_NOREPLACE = 1,
+	KS_RENAME_EXCHANGE = 2,
+	KS_RENAME_WHITEOUT = 4
+}; /* as renameat2(2) */
 /*
  * *moved: the inode that now has the new name; *replaced: the one that lost it (ino 0: none). Ancestors are checked: -EINVAL for a directory into itself.
  * -EEXIST, -ENOTEMPTY, -EISDIR, -ENOTDIR, -ENOENT, -EXDEV never.
@@ -183,9 +200,10 @@ int ks_meta_rename(struct ks_meta *m, const struct ks_cred *c, ks_ino_t parent, 
 		   struct ks_attr *moved, struct ks_attr *replaced) KS_MUST_CHECK;
 
 enum { KS_XATTR_CREATE = 1, KS_XATTR_REPLACE = 2 }; /* as setxattr(2) */
-int ks_meta_setxattr(struct ks_meta *m, ks_ino_t ino, const char *name, const void *value,
-		     size_t n, int flags) KS_MUST_CHECK; /* -EEXIST, -ENODATA, -E2BIG, -ERANGE */
-int ks_meta_removexattr(struct ks_meta *m, ks_ino_t ino, const char *name) KS_MUST_CHECK; /* -ENODATA */
+int ks_meta_setxattr(struct ks_meta *m, ks_ino_t ino, const char *name, const void *value, size_t n,
+		     int flags) KS_MUST_CHECK; /* -EEXIST, -ENODATA, -E2BIG, -ERANGE */
+int ks_meta_removexattr(struct ks_meta *m, ks_ino_t ino,
+			const char *name) KS_MUST_CHECK; /* -ENODATA */
 
 /* Sets atime to now if the mode of the mount says so (relatime: only when older than mtime, ctime or a day). */
 int ks_meta_touch_atime(struct ks_meta *m, const struct ks_attr *a) KS_MUST_CHECK;
@@ -197,13 +215,15 @@ int ks_meta_claim(struct ks_meta *m, ks_ino_t ino) KS_MUST_CHECK;
 
 /* ---- file data ---- */
 
-
 /* The newest-wins map of a chunk. One trip (a scan joined with its slices). Owned by the caller: ks_chunk_map_free(). -ENOENT: no such inode. */
-int ks_meta_map(struct ks_meta *m, ks_ino_t ino, uint64_t chunk, struct ks_chunk_map **out) KS_MUST_CHECK;
+int ks_meta_map(struct ks_meta *m, ks_ino_t ino, uint64_t chunk,
+		struct ks_chunk_map **out) KS_MUST_CHECK;
 
-int ks_meta_block(struct ks_meta *m, uint64_t slice, uint32_t idx, struct ks_block_index *out) KS_MUST_CHECK;
+int ks_meta_block(struct ks_meta *m, uint64_t slice, uint32_t idx,
+		  struct ks_block_index *out) KS_MUST_CHECK;
 
-int ks_meta_new_slice_id(struct ks_meta *m, uint64_t *out) KS_MUST_CHECK; /* from a batch: mostly no trip */
+int ks_meta_new_slice_id(struct ks_meta *m,
+			 uint64_t *out) KS_MUST_CHECK; /* from a batch: mostly no trip */
 int ks_meta_new_pack_id(struct ks_meta *m, uint64_t *out) KS_MUST_CHECK;
 
 /*
@@ -220,14 +240,20 @@ struct ks_commit {
 };
 int ks_meta_commit(struct ks_meta *m, const struct ks_commit *c, struct ks_attr *out) KS_MUST_CHECK;
 
-enum ks_falloc { KS_FALLOC_EXTEND, KS_FALLOC_PUNCH, KS_FALLOC_ZERO }; /* EXTEND: only the size; nothing is reserved */
+enum ks_falloc {
+	KS_FALLOC_EXTEND,
+	KS_FALLOC_PUNCH,
+	KS_FALLOC_ZERO
+}; /* EXTEND: only the size; nothing is reserved */
 int ks_meta_fallocate(struct ks_meta *m, ks_ino_t ino, enum ks_falloc what, bool keep_size,
 		      uint64_t off, uint64_t len, struct ks_attr *out) KS_MUST_CHECK;
 /* Shares slices; both files' dirty data has been committed by the caller. *done: bytes shared; short when it reached src's end or a bound on one transaction. */
 int ks_meta_copy_range(struct ks_meta *m, ks_ino_t src, uint64_t src_off, ks_ino_t dst,
-		       uint64_t dst_off, uint64_t len, uint64_t *done, struct ks_attr *out) KS_MUST_CHECK;
+		       uint64_t dst_off, uint64_t len, uint64_t *done,
+		       struct ks_attr *out) KS_MUST_CHECK;
 /* SEEK_DATA / SEEK_HOLE over what is committed, up to the file's size. -ENXIO past the end. */
-int ks_meta_seek(struct ks_meta *m, ks_ino_t ino, uint64_t off, bool hole, uint64_t *out) KS_MUST_CHECK;
+int ks_meta_seek(struct ks_meta *m, ks_ino_t ino, uint64_t off, bool hole,
+		 uint64_t *out) KS_MUST_CHECK;
 
 /* ---- deletion ---- */
 
@@ -250,13 +276,14 @@ int ks_meta_reap(struct ks_meta *m) KS_MUST_CHECK;
 
 struct ks_pack_info {
 	uint64_t id;
-	uint64_t session; /* that made it; 0: unknown */
-	bool alive;	  /* that session lives; also this process's own */
-	uint64_t size;	  /* up to the last committed slice's end */
+	uint64_t session;      /* that made it; 0: unknown */
+	bool alive;            /* that session lives; also this process's own */
+	uint64_t size;         /* up to the last committed slice's end */
 	uint64_t live, slices; /* freed slices count until ks_meta_free_done() */
 };
 /* Up to @max packs whose numbers are greater than @after, in their order. Returns how many, or -errno. */
-ssize_t ks_meta_packs(struct ks_meta *m, uint64_t after, struct ks_pack_info *out, size_t max) KS_MUST_CHECK;
+ssize_t ks_meta_packs(struct ks_meta *m, uint64_t after, struct ks_pack_info *out,
+		      size_t max) KS_MUST_CHECK;
 /* Deletes the record if no slice lies in the pack. The object goes after a ks_meta_sync(). Only for packs that nobody appends to. */
 int ks_meta_pack_drop(struct ks_meta *m, uint64_t id, bool *dropped) KS_MUST_CHECK;
 
@@ -268,11 +295,12 @@ struct ks_slice_place {
 	uint32_t sums[KS_SLICE_PLACE_PAGES];
 };
 /* Where slices lie, in the order of @ids. */
-int ks_meta_pack_slices(struct ks_meta *m, const uint64_t *ids, size_t n, struct ks_slice_place *out) KS_MUST_CHECK;
+int ks_meta_pack_slices(struct ks_meta *m, const uint64_t *ids, size_t n,
+			struct ks_slice_place *out) KS_MUST_CHECK;
 
 struct ks_slice_move {
 	uint64_t slice;
-	uint64_t pack, off; /* where it lies */
+	uint64_t pack, off;       /* where it lies */
 	uint64_t to_pack, to_off; /* where its data lies too, durably */
 	bool moved; /* out; false: it is not there any more, and nothing was changed */
 };

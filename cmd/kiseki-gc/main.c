@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kiseki-gc: give back the room of what nobody refers to any more. */
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "cli/cmd.h"
+#include "cli/json.h"
+#include "cli/progress.h"
+#include "volume/gc.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct {
+	int64_t grace_ns, max_duration_ns, lock_wait_ns;
+	uint64_t max_delete;
+	unsigned int only;
+	bool check, force;
+} arg = { .grace_ns = KS_GC_GRACE_DEFAULT_NS };
+
+static _Atomic uint64_t done, total; /* for the progress line */
+
+static const char *set_only(const char *value)
+{
+	static const struct {
+		const char *name;
+		unsigned int what;
+	} parts[] = { { "sessions", KS_GC_SESSIONS },
+		      { "pending", KS_GC_PENDING },
+		      { "orphans", KS_GC_ORPHANS } };
+
+	arg.only = 0;
+	for (const char *p = value;; p++) {
+		size_t n = strcspn(p, ",");
+		unsigned int before = arg.only;
+
+		for (size_t i = 0; i < KS_ARRAY_SIZE(parts); i++) {
+			if (strlen(parts[i].name) == n && strncmp(parts[i].name, p, n) == 0)
+				arg.only |= parts[i].what;
+		}
+		if (arg.only == before)
+			return "accepted are sessions, pending and orphans, with commas between "
+			       "them";
+		p += n;
+		if (!*p)
+			return NULL;
+	}
+}
+
+static const struct ks_opt opts[] = {
+	KS_OPT_DURATION(0, "grace", &arg.grace_ns,
+			"never touch objects younger than this (24h; at least 1h)"),
+	KS_OPT_CALL(0, "only", "WHAT", set_only, "some of sessions,pending,orphans"),
+	{ .kind = KS_OPT_K_INTEGER,
+	  .name = "max-delete",
+	  .arg = "N",
+	  .min = 1,
+	  .value = &arg.max_delete,
+	  .help = "stop after N objects (exit 5)" },
+	KS_OPT_DURATION(0, "max-duration", &arg.max_duration_ns,
+			"stop cleanly after that (exit 5)"),
+	KS_OPT_DURATION(0, "lock-wait", &arg.lock_wait_ns,
+			"wait so long while another tool is in the way"),
+	{ .kind = KS_OPT_K_FLAG,
+	  .name = "check",
+	  .value = &arg.check,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "like -n, but exit 4 if there is anything to reclaim" },
+	{ .kind = KS_OPT_K_FLAG,
+	  .name = "force",
+	  .value = &arg.force,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "also when more than half of the objects look like garbage" },
+	KS_OPT_END,
+};
+
+static const struct ks_cmd cmd = {
+	.name = "kiseki-gc",
+	.usage = "[OPTIONS] [VOLUME]",
+	.about = "Finish deletions and remove objects that nothing refers to. For cron.",
+	.operands = "  VOLUME   NAME, metadata URL, database file or mount point",
+	.examples = "kiseki-gc photos\n"
+		    "kiseki-gc -n photos\n"
+		    "kiseki-gc -q --max-duration=1h photos",
+	.opts = opts,
+	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
+		  KS_CMD_BYTES | KS_CMD_CONFIG,
+	.max_args = 1,
+	.features = ks_volume_features,
+};
+
+/* ---- what it says ---- */
+
+static void on_item(void *unused, const char *key, uint64_t bytes, const char *why)
+{
+	(void)unused;
+	if (!ks_common.verbose || ks_common.quiet)
+		return;
+	if (ks_common.json)
+		ks_json_print(json_pack("{s:s,s:s,s:s,s:s,s:I}", "type", "item", "action",
+					ks_common.dry_run ? "would delete" : "deleted", "object",
+					key, "why", why, "bytes", (json_int_t)bytes));
+	else
+		ks_cmd_say("%s %s (%s)", ks_common.dry_run ? "would delete" : "deleted", key, why);
+}
+
+static void on_progress(void *unused, const char *what, uint64_t n, uint64_t of)
+{
+	(void)unused;
+	(void)what;
+	done = n;
+	total = of;
+}
+
+static void how_far(void *unused, struct ks_progress_now *out)
+{
+	(void)unused;
+	*out = (struct ks_progress_now){ .done_items = done, .total_items = total };
+}
+
+static json_t *count_json(const struct ks_gc_count *c)
+{
+	return json_pack("{s:I,s:I}", "objects", (json_int_t)c->objects, "bytes",
+			 (json_int_t)c->bytes);
+}
+
+static void summarise(const struct ks_gc_result *r)
+{
+	const struct {
+		const char *name;
+		const struct ks_gc_count *c;
+	} parts[] = { { "pending", &r->pending }, { "packs", &r->packs },
+		      { "orphans", &r->orphans }, { "young", &r->young },
+		      { "live", &r->live },       { "waiting", &r->waiting } };
+	json_t *j = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "scanned_objects",
+			      (json_int_t)r->scanned_objects, "scanned_slices",
+			      (json_int_t)r->scanned_slices, "unknown_objects",
+			      (json_int_t)r->unknown, "dead_sessions", (json_int_t)r->dead_sessions,
+			      "deleted_files", (json_int_t)r->deleted_files, "deleted_objects",
+			      (json_int_t)r->deleted_objects, "deleted_bytes",
+			      (json_int_t)r->deleted_bytes, "failed", (json_int_t)r->failed);
+
+	for (size_t i = 0; j && i < KS_ARRAY_SIZE(parts); i++)
+		json_object_set_new(j, parts[i].name, count_json(parts[i].c));
+	ks_json_summary("counts", j);
+}
+
+static void row(const char *name, const struct ks_gc_count *c, const char *what)
+{
+	char size[KS_SIZE_STR];
+
+	ks_cmd_size(c->bytes, size);
+	ks_cmd_say("%-12s %10" PRIu64 "  %12s   %s", name, c->objects, size, what);
+}
+
+static void print_preview(const struct ks_gc_result *r)
+{
+	char young[80];
+
+	snprintf(young, sizeof(young), "kept (younger than %jd h)",
+		 (intmax_t)(arg.grace_ns / (3600 * KS_NS_PER_S)));
+	if (arg.grace_ns < 3600 * KS_NS_PER_S)
+		snprintf(young, sizeof(young), "kept (younger than %jd s)",
+			 (intmax_t)(arg.grace_ns / KS_NS_PER_S));
+	ks_cmd_say("%-12s %10s  %12s", "", "objects", "size");
+	row("pending", &r->pending, "would delete");
+	row("packs", &r->packs, "would delete");
+	row("orphans", &r->orphans, "would delete");
+	row("too young", &r->young, young);
+	row("in use", &r->live, "kept (a living session may have uploaded them)");
+	if (r->deleted_files)
+		ks_cmd_say("%" PRIu64 " deleted files wait to be freed", r->deleted_files);
+	if (r->unknown)
+		ks_cmd_say("%" PRIu64 " objects are not Kiseki's", r->unknown);
+	ks_cmd_say("dry run: nothing deleted");
+}
+
+static void print_result(const char *volume, const struct ks_gc_result *r, int64_t took_ns)
+{
+	char size[KS_SIZE_STR];
+
+	ks_cmd_size(r->deleted_bytes, size);
+	ks_cmd_say("%s: reclaimed %s (%" PRIu64 " objects) in %.1f s; kept %" PRIu64
+		   " objects that are young or in use%s",
+		   volume, size, r->deleted_objects, (double)took_ns / (double)KS_NS_PER_S,
+		   r->young.objects + r->live.objects, r->limited ? "; stopped at a limit" : "");
+	if (r->waiting.objects && !ks_common.quiet)
+		ks_cmd_note("%s: %" PRIu64 " objects wait for a session that still may read them",
+			    volume, r->waiting.objects);
+}
+
+/* ---- running ---- */
+
+static int64_t least_grace(void)
+{
+	const char *testing = getenv("KISEKI_TESTING"); // NOLINT(concurrency-mt-unsafe)
+
+	return testing && *testing ? 5 * KS_NS_PER_S : KS_GC_GRACE_MIN_NS;
+}
+
+static int open_volume(struct ks_maint *m, const struct ks_volume_ref *ref)
+{
+	int r = ks_maint_open(m, ref, !ks_common.dry_run);
+
+	if (r == 0 && !ks_common.dry_run)
+		r = ks_meta_session_start(m->meta, KS_SESSION_TOOL, "kiseki-gc", "", "");
+	return r;
+}
+
+/* An exit code, or -errno. */
+static int collect(struct ks_maint *m, const struct ks_volume_ref *ref, struct ks_gc_result *out)
+{
+	int64_t wait_until = ks_clock_mono_ns() + arg.lock_wait_ns;
+	struct ks_gc_opts o = { .what = arg.only,
+				.dry_run = ks_common.dry_run,
+				.force = arg.force,
+				.grace_ns = arg.grace_ns,
+				.max_delete = arg.max_delete,
+				.stopped = ks_cmd_stopped_cb,
+				.item = on_item,
+				.progress = on_progress };
+	char uuid[KS_UUID_STR];
+	int r;
+
+	if (arg.max_duration_ns)
+		o.deadline_ns = ks_clock_mono_ns() + arg.max_duration_ns;
+	for (;;) {
+		r = open_volume(m, ref);
+		if (r == 0) {
+			ks_progress_start("gc", how_far, NULL);
+			r = ks_gc(m, &o, out);
+			ks_progress_stop();
+		}
+		if (r != -EBUSY || ks_clock_mono_ns() >= wait_until || ks_cmd_stopped())
+			break;
+		ks_maint_close(m);
+		usleep(200000);
+	}
+	if (m->settings) {
+		ks_uuid_format(m->settings->uuid, uuid);
+		ks_json_volume(m->settings->name, uuid, m->shown_url);
+	}
+	return r;
+}
+
+static int exit_code(const struct ks_gc_result *r)
+{
+	int code = KS_EXIT_OK;
+
+	if (r->failed) {
+		ks_cmd_error("%ju objects could not be deleted", (uintmax_t)r->failed);
+		code = ks_exit_worse(code, KS_EXIT_PARTIAL);
+	}
+	if (r->limited)
+		code = ks_exit_worse(code, KS_EXIT_LIMIT);
+	if (arg.check && (r->pending.objects || r->packs.objects || r->orphans.objects ||
+			  r->deleted_files || r->dead_sessions))
+		code = ks_exit_worse(code, KS_EXIT_FINDINGS);
+	return code;
+}
+
+int main(int argc, char **argv)
+{
+	struct ks_volume_find find = { .config = NULL };
+	struct ks_volume_ref ref = { 0 };
+	struct ks_gc_result out = { 0 };
+	struct ks_maint m = { 0 };
+	int64_t start = ks_clock_mono_ns();
+	char **args;
+	int r;
+
+	ks_cmd_parse(&cmd, argc, argv, &args);
+	ks_common.dry_run = ks_common.dry_run || arg.check;
+	find.config = ks_common.config;
+	r = ks_volume_resolve(&ref, args[0], &find);
+	if (r == 0)
+		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
+	if (r == 0 && arg.grace_ns < least_grace())
+		ks_cmd_usage("--grace is at least 1h: younger objects may belong to a write that "
+			     "is under way");
+	if (r == 0)
+		r = collect(&m, &ref, &out);
+	summarise(&out);
+	if (r == 0) {
+		if (ks_common.dry_run)
+			print_preview(&out);
+		else
+			print_result(m.settings->name, &out, ks_clock_mono_ns() - start);
+		r = exit_code(&out);
+	} else {
+		r = ks_cmd_report(r); /* before closing raises anything else */
+	}
+	ks_maint_close(&m);
+	ks_volume_ref_clear(&ref);
+	return ks_cmd_exit(r);
+}
