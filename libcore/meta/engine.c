@@ -571,15 +571,19 @@ int ks_engine_run(struct ks_engine *e, ks_body_fn *body, void *arg)
 	return r;
 }
 
-void ks_engine_sync_start(struct ks_engine *e)
-{
-	if (e->ops->sync_start)
-		e->ops->sync_start(e);
-}
-
 int ks_engine_sync(struct ks_engine *e)
 {
-	return e->ops->sync ? e->ops->sync(e) : 0;
+	return ks_engine_sync_end(e, 0);
+}
+
+uint64_t ks_engine_sync_begin(struct ks_engine *e)
+{
+	return e->ops->sync_begin ? e->ops->sync_begin(e) : 0;
+}
+
+int ks_engine_sync_end(struct ks_engine *e, uint64_t begun)
+{
+	return e->ops->sync ? e->ops->sync(e, begun) : 0;
 }
 
 /* ---- life ---- */

@@ -129,8 +129,12 @@ int ks_engine_run(struct ks_engine *e, ks_body_fn *body, void *arg) KS_MUST_CHEC
 
 /* Everything committed before the call survives a power cut. Concurrent callers share the work. */
 int ks_engine_sync(struct ks_engine *e) KS_MUST_CHECK;
-/* A hint that ks_engine_sync() will follow: begins to write what it will wait for. */
-void ks_engine_sync_start(struct ks_engine *e);
+/*
+ * The same in two halves, with other work between: everything committed before the first survives once the second has returned 0. Who gives up after the
+ * first owes nothing.
+ */
+uint64_t ks_engine_sync_begin(struct ks_engine *e);
+int ks_engine_sync_end(struct ks_engine *e, uint64_t begun) KS_MUST_CHECK;
 
 /* ---- life ---- */
 

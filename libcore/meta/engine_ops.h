@@ -94,8 +94,8 @@ struct ks_engine_ops {
 	int (*commit)(struct ks_engine *e, struct ks_txn *t);
 	int (*run)(struct ks_engine *e, ks_body_fn *body, void *arg);
 
-	int (*sync)(struct ks_engine *e);
-	void (*sync_start)(struct ks_engine *e);          /* NULL: nothing to begin with */
+	uint64_t (*sync_begin)(struct ks_engine *e); /* NULL: nothing to begin with */
+	int (*sync)(struct ks_engine *e, uint64_t begun);
 	uint64_t (*foreign_version)(struct ks_engine *e); /* NULL: cannot say */
 	uint64_t (*size_bytes)(struct ks_engine *e);
 };

@@ -158,13 +158,16 @@ static void close_sqlite(struct ks_engine *e);
 
 static int init_locks(struct ks_sqlite *sq)
 {
+	int r;
+
 	pthread_mutex_init(&sq->foreign_mu, NULL);
 	pthread_mutex_init(&sq->ckpt_mu, NULL);
 	pthread_mutex_init(&sq->ckpt_start_mu, NULL);
 	pthread_mutex_init(&sq->sync_mu, NULL);
 	pthread_mutex_init(&sq->keep_mu, NULL);
 	pthread_mutex_init(&sq->cache.mu, NULL);
-	return ks_cond_init(&sq->sync_cond);
+	r = ks_cond_init(&sq->sync_bell);
+	return r < 0 ? r : ks_cond_init(&sq->sync_cond);
 }
 
 static int open_sqlite(struct ks_engine **out, const char *rest, const struct ks_engine_opts *opts)
@@ -209,6 +212,7 @@ static void close_sqlite(struct ks_engine *e)
 	struct ks_sqlite *sq = ks_to_sqlite(e);
 
 	ks_sqlite_ckpt_stop(sq);
+	ks_sqlite_sync_stop(sq);
 	for (int i = 0; i < KS_SQLITE_READERS; i++)
 		ks_sqlite_conn_close(sq->readers[i].conn);
 	ks_sqlite_conn_close(sq->foreign_conn);
@@ -220,6 +224,7 @@ static void close_sqlite(struct ks_engine *e)
 	ks_sqlite_cache_close(sq);
 	ks_closep(&sq->wal_fd);
 	pthread_cond_destroy(&sq->sync_cond);
+	pthread_cond_destroy(&sq->sync_bell);
 	pthread_mutex_destroy(&sq->sync_mu);
 	pthread_mutex_destroy(&sq->keep_mu);
 	pthread_mutex_destroy(&sq->cache.mu);
@@ -297,7 +302,7 @@ const struct ks_engine_ops ks_engine_sqlite_ops = {
 	.fetch = ks_sqlite_fetch,
 	.run = ks_sqlite_run,
 	.sync = ks_sqlite_sync,
-	.sync_start = ks_sqlite_sync_start,
+	.sync_begin = ks_sqlite_sync_begin,
 	.foreign_version = sqlite_foreign_version,
 	.size_bytes = sqlite_size_bytes,
 };

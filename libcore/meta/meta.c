@@ -365,14 +365,19 @@ struct ks_engine *ks_meta_engine(struct ks_meta *m)
 	return m->e;
 }
 
-void ks_meta_sync_start(struct ks_meta *m)
-{
-	ks_engine_sync_start(m->e);
-}
-
 int ks_meta_sync(struct ks_meta *m)
 {
 	return ks_engine_sync(m->e);
+}
+
+uint64_t ks_meta_sync_begin(struct ks_meta *m)
+{
+	return ks_engine_sync_begin(m->e);
+}
+
+int ks_meta_sync_end(struct ks_meta *m, uint64_t begun)
+{
+	return ks_engine_sync_end(m->e, begun);
 }
 
 bool ks_meta_is_readonly(const struct ks_meta *m)

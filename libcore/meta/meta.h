@@ -82,7 +82,8 @@ const struct ks_volume_settings *ks_meta_settings(const struct ks_meta *m);
 int ks_meta_settings_set(struct ks_meta *m, const struct ks_volume_settings *s) KS_MUST_CHECK;
 struct ks_engine *ks_meta_engine(struct ks_meta *m); /* borrowed, for tests and statistics */
 int ks_meta_sync(struct ks_meta *m) KS_MUST_CHECK;
-void ks_meta_sync_start(struct ks_meta *m); /* a hint that ks_meta_sync() will follow */
+uint64_t ks_meta_sync_begin(struct ks_meta *m); /* the same in two halves (engine.h) */
+int ks_meta_sync_end(struct ks_meta *m, uint64_t begun) KS_MUST_CHECK;
 bool ks_meta_is_readonly(const struct ks_meta *m);
 
 /* ---- sessions ---- */

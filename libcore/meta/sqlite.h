@@ -10,7 +10,8 @@
  *	sqlite_records.c their table
  *	sqlite_apply.c	 one body's buffered writes
  *	sqlite_run.c	 the writer: flat combining
- *	sqlite_wal.c	 checkpoints and sync
+ *	sqlite_wal.c	 checkpoints
+ *	sqlite_sync.c	 what makes commits durable
  *	sqlite_keep.c	 saves readers a system call
  *	sqlite_vfs.c	 writes a commit's frames with one system call
  *
@@ -175,8 +176,13 @@ struct ks_sqlite {
 	pthread_cond_t sync_cond;
 	uint64_t sync_started, sync_done; /* [sync_mu] */
 	bool sync_running;                /* [sync_mu] */
-	int sync_result;                  /* [sync_mu] of sync_done */
-	int wal_fd;                       /* by who runs the sync */
+	uint64_t sync_failed;             /* [sync_mu] the last round that did, with this error */
+	int sync_error;                   /* [sync_mu] */
+	uint64_t sync_wanted; /* [sync_mu] rounds up to this one are the thread's business */
+	bool sync_threaded, sync_stop; /* [sync_mu] */
+	pthread_cond_t sync_bell;
+	pthread_t sync_thread;
+	int wal_fd; /* by who runs the sync */
 	ino_t wal_ino;
 
 	struct ks_sqlite_reader readers[KS_SQLITE_READERS];
@@ -316,7 +322,11 @@ void ks_sqlite_ckpt_stop(struct ks_sqlite *sq);
 void ks_sqlite_ckpt_finish(
 	struct ks_sqlite
 		*sq); /* Needs the writer. If ckpt_wanted asks for it, or the log is too long. */
-void ks_sqlite_sync_start(struct ks_engine *e);
-int ks_sqlite_sync(struct ks_engine *e);
+
+/* ---- sqlite_sync.c ---- */
+
+uint64_t ks_sqlite_sync_begin(struct ks_engine *e);
+int ks_sqlite_sync(struct ks_engine *e, uint64_t begun);
+void ks_sqlite_sync_stop(struct ks_sqlite *sq);
 
 #endif

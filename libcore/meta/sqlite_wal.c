@@ -7,19 +7,11 @@
  * log, and only a log that was copied to its end starts over. So, once the log is long, the thread asks the holder of the writer
  * to copy the short rest between two transactions (ckpt_wanted). Writers that are faster than the disk for long wait for the whole copy (STOP_FRAMES).
  * A reader with an old snapshot can still hold the log back; that is said once.
- *
- * sync: with synchronous=NORMAL a commit is in the log file but perhaps not on the disk. fdatasync() of that file, outside of every lock, makes it
- * durable; what a checkpoint has moved to the database was synced by the checkpoint. The log is opened by hand for that, which is harmless:
- * SQLite's locks lie on the database and the -shm file only, and those are never opened here.
  */
 #include "meta/sqlite.h"
 
 #include "base/clock.h"
 #include "base/log.h"
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define SOFT_FRAMES 1000u   /* 4 MiB */
 #define FINISH_FRAMES 4000u /* 16 MiB: worth stopping the writers for a moment */
@@ -30,8 +22,6 @@
 #define PERIOD_NS KS_NS_PER_S
 #define FINISH_WAIT_NS                                                                             \
 	(5 * KS_NS_PER_MS) /* for readers of an older snapshot, while the writers wait */
-
-/* ---- checkpoints ---- */
 
 static void ring(struct ks_sqlite *sq)
 {
@@ -182,75 +172,4 @@ void ks_sqlite_ckpt_stop(struct ks_sqlite *sq)
 	ring(sq);
 	pthread_join(sq->ckpt_thread, NULL);
 	atomic_store(&sq->ckpt_started, false);
-}
-
-/* ---- sync ---- */
-
-/* By who runs the sync. 0; -errno, raised. */
-static int sync_log(struct ks_sqlite *sq)
-{
-	struct stat st;
-
-	if (stat(sq->wal_path, &st) < 0) {
-		/* No log: everything is in the database, and was synced when it got there. */
-		return errno == ENOENT ? 0 : ks_fail(-errno, "%s: cannot look at it", sq->wal_path);
-	}
-	if (sq->wal_fd < 0 || sq->wal_ino != st.st_ino) {
-		ks_closep(&sq->wal_fd);
-		sq->wal_fd = open(sq->wal_path, O_RDONLY | O_CLOEXEC);
-		if (sq->wal_fd < 0) {
-			int err = -errno;
-
-			return err == -ENOENT ? 0
-					      : ks_fail(err, "%s: cannot open it", sq->wal_path);
-		}
-		sq->wal_ino = st.st_ino;
-	}
-	if (fdatasync(sq->wal_fd) < 0) {
-		int err = -errno;
-
-		return ks_fail_hint(err, "look into the kernel's log for disk errors",
-				    "%s: cannot bring it to the disk", sq->wal_path);
-	}
-	return 0;
-}
-
-void ks_sqlite_sync_start(struct ks_engine *e)
-{
-	struct ks_sqlite *sq = ks_to_sqlite(e);
-
-	KS_LOCKED(&sq->sync_mu);
-	/* While a sync runs the descriptor is its own. A failure is found by the fdatasync() that follows. */
-	if (!sq->readonly && !sq->sync_running && sq->wal_fd >= 0)
-		KS_IGNORE(sync_file_range(sq->wal_fd, 0, 0, SYNC_FILE_RANGE_WRITE) < 0);
-}
-
-int ks_sqlite_sync(struct ks_engine *e)
-{
-	struct ks_sqlite *sq = ks_to_sqlite(e);
-	uint64_t want;
-	int r;
-
-	if (sq->readonly)
-		return 0;
-	ks_mutex_lock(&sq->sync_mu);
-	/* One that has begun already may have missed this caller's commit; the next one has not. */
-	want = sq->sync_started + 1;
-	while (sq->sync_done < want && sq->sync_running)
-		ks_cond_wait(&sq->sync_cond, &sq->sync_mu, -1);
-	if (sq->sync_done < want) {
-		uint64_t mine = ++sq->sync_started;
-
-		sq->sync_running = true;
-		ks_mutex_unlock(&sq->sync_mu);
-		r = sync_log(sq);
-		ks_mutex_lock(&sq->sync_mu);
-		sq->sync_running = false;
-		sq->sync_done = mine;
-		sq->sync_result = r;
-		pthread_cond_broadcast(&sq->sync_cond);
-	}
-	r = sq->sync_result;
-	ks_mutex_unlock(&sq->sync_mu);
-	return r;
 }

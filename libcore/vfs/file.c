@@ -305,6 +305,7 @@ static bool is_short_sync(struct ks_vfs *v, struct ks_fh *fh)
 int ks_vfs_fsync(struct ks_fh *fh, const struct ks_ctx *c, bool datasync)
 {
 	struct ks_vfs *v = ks_fh_check(fh)->v;
+	uint64_t begun = 0;
 	int64_t start;
 	int r = 0;
 
@@ -316,14 +317,14 @@ int ks_vfs_fsync(struct ks_fh *fh, const struct ks_ctx *c, bool datasync)
 	start = ks_clock_mono_ns();
 	if (!fh->dir)
 		r = ks_file_flush(fh->vn->file);
-	/* The disk may as well begin with the log; what counts is that both are durable at the end. */
-	if (r == 0)
-		ks_meta_sync_start(v->meta);
-	/* Of a directory too: what it makes durable may name files whose data is not. */
-	if (r == 0 && (!fh->dir || ks_unsynced_any(v)))
+	/* Both at once: what counts is that both are durable at the end. */
+	if (r == 0 && ks_unsynced_any(v)) {
+		/* Of a directory too: what it makes durable may name files whose data is not. */
+		begun = ks_meta_sync_begin(v->meta);
 		r = ks_store_sync(v);
+	}
 	if (r == 0)
-		r = ks_meta_sync(v->meta);
+		r = ks_meta_sync_end(v->meta, begun);
 	/* A guess, so a lost update does not matter. */
 	__atomic_store_n(
 		&v->sync_ns,

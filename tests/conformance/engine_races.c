@@ -518,9 +518,14 @@ CONFORMANCE(a_commit_depends_on_what_was_read_and_no_more)
 static void *syncer(void *arg)
 {
 	(void)arg;
-	for (int i = 0; i < 20; i++) {
+	for (int i = 0; i < 30; i++) {
+		uint64_t begun = i % 3 ? ks_engine_sync_begin(eng) : 0;
+
 		ks_check_ok(ks_engine_run(eng, add, NULL));
-		ks_check_ok(ks_engine_sync(eng));
+		/* Every third gives up, and begins anew. */
+		if (i % 3 == 2)
+			begun = ks_engine_sync_begin(eng);
+		ks_check_ok(ks_engine_sync_end(eng, begun));
 	}
 	return NULL;
 }
