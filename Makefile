@@ -102,8 +102,11 @@ check-asan: ## the same under the address and undefined behaviour sanitizers
 check-tsan: ## the same under the thread sanitizer
 	@TSAN_OPTIONS="halt_on_error=1:allocator_may_return_null=1:$$TSAN_OPTIONS" \
 	$(MAKE) BUILD=build/tsan SAN=thread CFLAGS='-O1 -g' check
+# A mount takes io_uring where it can; what matters most about mounts must hold over /dev/fuse as well.
+bats := $(wildcard $(if $(T),tests/bats/*$(T)*.bats,tests/bats/*.bats))
+bats_classic := $(filter tests/bats/mounted.bats tests/bats/twoproc.bats tests/bats/crash.bats,$(bats))
 check-bats: tests ## the command lines, and mounts where /dev/fuse is usable
-	@$(testenv) ./tests/run-tap -t 600 $(if $(T),$(wildcard tests/bats/*$(T)*.bats),$(wildcard tests/bats/*.bats))
+	@$(testenv) ./tests/run-tap -t 600 $(bats) $(bats_classic:%=%@classic)
 check-all: ## every test, plain and under the sanitizers
 	@./tests/steps '$(MAKE) check' '$(MAKE) check-bats' '$(MAKE) check-asan' '$(MAKE) check-tsan'
 test: ## install what is missing, build, run check and check-bats; the last line is the sum

@@ -69,8 +69,10 @@ static void *probe(void *p)
 		ks_log(KS_LOG_ERROR, "%s does not answer: %s", arg.mountpoint, ks_strerror(-errno));
 		return NULL;
 	}
-	if (s->control)
+	if (s->control) {
+		ks_control_set_transport(s->control, ks_fuse_transport(s->fuse));
 		ks_control_set_device(s->control, st.st_dev);
+	}
 	ks_log(KS_LOG_INFO, "mounted '%s' (%s), transport %s", arg.spec, s->vol->shown_url,
 	       ks_fuse_transport(s->fuse));
 	if (!arg.foreground)
@@ -180,12 +182,12 @@ static int take_down(struct server *s)
 	int r;
 
 	ks_notify("STOPPING=1\nSTATUS=writing back");
-	ks_control_stop(s->control);
 	if (s->fuse)
 		ks_fuse_unmount(s->fuse);
 	/* Its stat() has ended: answered, or failed with the connection. */
 	if (s->probing)
 		pthread_join(s->probe, NULL);
+	ks_control_stop(s->control);
 	ks_fuse_signals_stop(s->signals);
 	ks_fuse_free(s->fuse);
 	r = ks_volume_close(s->vol);

@@ -49,10 +49,12 @@ static void print_sessions(const struct ks_status *s)
 	for (size_t i = 0; i < shown; i++) {
 		const struct ks_session_info *e = &s->sessions[i];
 		bool mount = e->kind == KS_SESSION_MOUNT;
+		const char *transport = s->transports[i];
 
 		ks_time_format(e->start_ns, started);
-		ks_cmd_say("  %s:%s  pid %" PRIu32 "  since %.16sZ  heartbeat %" PRId64 " s%s",
+		ks_cmd_say("  %s:%s  pid %" PRIu32 "  since %.16sZ  heartbeat %" PRId64 " s%s%s%s",
 			   e->host, mount ? e->mountpoint : e->tool, e->pid, started, age(now, e),
+			   transport ? "  transport " : "", transport ? transport : "",
 			   e->dead ? "  dead" : "");
 	}
 	if (shown < s->nsessions)
@@ -110,6 +112,8 @@ static json_t *json_sessions(const struct ks_status *s)
 		if (!j)
 			continue;
 		json_object_set_new(j, "started", ks_json_time(e->start_ns));
+		if (s->transports[i])
+			json_object_set_new(j, "transport", json_string(s->transports[i]));
 		/* Names of machines and directories may be any bytes. */
 		if (ks_json_name(j, "host", e->host, strlen(e->host)) == 0 &&
 		    ks_json_name(j, "tool", e->tool, strlen(e->tool)) == 0 &&

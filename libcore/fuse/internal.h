@@ -67,5 +67,7 @@ void ks_fuse_stat(const struct ks_attr *a, struct stat *st);
 void ks_fuse_entry(const struct ks_fuse *f, const struct ks_attr *a, struct fuse_entry_param *e);
 /* A buffer of this thread, page aligned, reused by every request; NULL: no memory. */
 void *ks_fuse_buffer(size_t n);
+/* reply_buffer() of the classic transport, also for one that has fallen back to it. NULL: not in a thread of its loop. */
+void *ks_classic_reply_buffer(size_t *size);
 
 #endif

@@ -2,35 +2,33 @@
 /*
  * transport_classic.c: /dev/fuse, read by as few threads as the work needs.
  *
- * The kernel wakes the thread that has waited longest. With many waiting, every request of one client is served by another thread, mostly on
- * another CPU, and that wake-up costs more than most requests (doc/performance.md): libfuse's own loop is three times slower for it. So here one thread
- * waits; it serves what it gets and waits again, while the others are parked:
+ * The kernel wakes the thread that has waited longest. With many waiting, every request of one client is served by another thread, with cold caches and
+ * mostly on another CPU; with one, it and its client settle on two CPUs and wake each other from idleness twice a request, which costs more than most
+ * requests. A few that take turns do best, busy machine or idle (doc/performance.md). So READERS threads wait, while the others are parked:
  *
- *	reading   waits for a request; normally one thread
- *	serving   runs an operation. If requests have been waiting for several turns, it has a parked one help
+ *	reading   waits for a request; normally READERS threads
+ *	serving   runs an operation. If nobody reads and requests have been waiting for several turns, it has a parked one help
  *	parked    sleeps on a semaphore of its own; the one parked last is unparked first, or a new one is started
  *
- * A CPU that goes idle is expensive to wake, too. So a reader whose last requests came right behind one another looks for the next one a few times more before it sleeps,
- * and lets every other thread that wants its CPU go first. That doubles what one client gets (doc/performance.md), and costs nothing when requests are rare.
- *
- * A thread that has served parks when another is reading. An operation may take long (a cold read, fsync, a lock): the supervisor, which is the thread in run(),
+ * A thread that has served parks when enough others are reading. An operation may take long (a cold read, fsync, a lock): the supervisor, which is the thread in run(),
  * looks every millisecond, while there is work, whether requests wait and nobody finishes any, and unparks one. Without work it sleeps.
  */
 #include "fuse/internal.h"
-#include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 
 #define THREADS 16
 #define TICK_NS KS_NS_PER_MS
-#define IDLE_TICKS 50       /* after so many without a request the supervisor sleeps */
-#define SPIN_NS (60 * 1000) /* how long a reader looks for the request behind the last one */
-#define SPIN_SURE 2         /* requests in a row that came within that time before it is worth it */
-#define SPIN_MEMORY 8
+#define IDLE_TICKS 50 /* after so many without a request the supervisor sleeps */
+#define READ_MAX 4096 /* a READ request is shorter */
+#define READERS 3
 #define BACKLOG 4 /* turns with requests waiting before another thread helps */
+
+/* Of the request that this thread serves. */
+static __thread const struct fuse_buf *tls_buf;
 
 struct loop;
 
@@ -38,10 +36,8 @@ struct worker {
 	struct loop *l;
 	pthread_t thread;
 	sem_t unpark;
-	bool reading;    /* atomic */
-	bool ended;      /* atomic */
-	int64_t done_ns; /* own: when the last request was finished */
-	int streak;      /* own: how sure it is that the next one comes soon */
+	bool reading; /* atomic */
+	bool ended;   /* atomic */
 };
 
 struct loop {
@@ -77,19 +73,19 @@ static bool requests_wait(struct loop *l)
 
 static void *serve(void *arg);
 
-/* One more thread that reads, if there may be one. */
-static void add_reader(struct loop *l)
+/* One more thread that reads, if there may be one. Without, those that run go on. */
+static bool add_reader(struct loop *l)
 {
 	KS_LOCKED(&l->mu);
 	if (l->nparked > 0) {
 		sem_post(&l->parked[--l->nparked]->unpark);
-	} else if (l->n < l->max) {
-		struct worker *w = &l->workers[l->n];
-
-		/* Without another thread those that run go on. */
-		if (ks_thread_start(&w->thread, "ks-fuse", serve, w) == 0)
-			l->n++;
+		return true;
 	}
+	if (l->n == l->max ||
+	    ks_thread_start(&l->workers[l->n].thread, "ks-fuse", serve, &l->workers[l->n]) < 0)
+		return false;
+	l->n++;
+	return true;
 }
 
 static void park(struct loop *l, struct worker *w)
@@ -129,25 +125,6 @@ static void note_request(struct loop *l, unsigned int *backlog)
 	}
 }
 
-/* The next request. The descriptor does not block: the wait is here. */
-static int receive(struct loop *l, struct worker *w, struct fuse_buf *buf)
-{
-	struct pollfd p = { .fd = l->fd, .events = POLLIN };
-	int r;
-
-	while ((r = fuse_session_receive_buf(l->se, buf)) == -EAGAIN && !over(l)) {
-		if (w->streak >= SPIN_SURE && ks_clock_mono_ns() - w->done_ns < SPIN_NS)
-			sched_yield();
-		else if (poll(&p, 1, -1) < 0)
-			return -EINTR;
-	}
-	if (ks_clock_mono_ns() - w->done_ns < SPIN_NS)
-		w->streak = ks_min(w->streak + 1, SPIN_MEMORY);
-	else
-		w->streak = ks_max(w->streak - SPIN_SURE, 0);
-	return r;
-}
-
 static void *serve(void *arg)
 {
 	struct worker *w = arg;
@@ -157,18 +134,19 @@ static void *serve(void *arg)
 	sigset_t set;
 	int r = 0;
 
+	tls_buf = &buf;
 	/* Interrupts the read at the end. */
 	sigemptyset(&set);
 	sigaddset(&set, KS_FUSE_STOP_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 	while (!over(l)) {
-		if (__atomic_load_n(&l->nreading, __ATOMIC_RELAXED) > 0) {
+		if (__atomic_load_n(&l->nreading, __ATOMIC_RELAXED) >= READERS) {
 			park(l, w);
 			continue;
 		}
 		__atomic_add_fetch(&l->nreading, 1, __ATOMIC_RELAXED);
 		__atomic_store_n(&w->reading, true, __ATOMIC_RELEASE);
-		r = over(l) ? -EINTR : receive(l, w, &buf);
+		r = over(l) ? -EINTR : fuse_session_receive_buf(l->se, &buf);
 		__atomic_store_n(&w->reading, false, __ATOMIC_RELEASE);
 		__atomic_sub_fetch(&l->nreading, 1, __ATOMIC_RELAXED);
 		if (r == -EINTR || r == -EAGAIN)
@@ -180,8 +158,8 @@ static void *serve(void *arg)
 		note_request(l, &backlog);
 		fuse_session_process_buf(l->se, &buf);
 		__atomic_add_fetch(&l->served, 1, __ATOMIC_RELAXED);
-		w->done_ns = ks_clock_mono_ns();
 	}
+	tls_buf = NULL;
 	free(buf.mem);
 	__atomic_store_n(&w->ended, true, __ATOMIC_RELEASE);
 	return NULL;
@@ -249,7 +227,6 @@ static int run_threads(struct fuse_session *se, unsigned int max)
 	};
 	int r = -ENOMEM;
 
-	KS_IGNORE(fcntl(l.fd, F_SETFL, fcntl(l.fd, F_GETFL) | O_NONBLOCK) < 0);
 	l.workers = calloc(max, sizeof(*l.workers));
 	l.parked = calloc(max, sizeof(struct worker *));
 	sem_init(&l.wake, 0, 0);
@@ -258,8 +235,9 @@ static int run_threads(struct fuse_session *se, unsigned int max)
 		sem_init(&l.workers[i].unpark, 0, 0);
 	}
 	if (l.workers && l.parked) {
-		add_reader(&l);
-		r = l.n ? 0 : -EAGAIN;
+		r = add_reader(&l) ? 0 : -EAGAIN;
+		for (unsigned int i = 1; r == 0 && i < READERS && add_reader(&l); i++)
+			;
 	}
 	if (r == 0) {
 		supervise(&l);
@@ -275,6 +253,15 @@ static int run_threads(struct fuse_session *se, unsigned int max)
 	return r;
 }
 
+void *ks_classic_reply_buffer(size_t *size)
+{
+	/* A READ is decoded when it is served, and was much shorter: one large buffer for each thread, not two. */
+	if (!tls_buf || tls_buf->size > READ_MAX)
+		return NULL;
+	*size = malloc_usable_size(tls_buf->mem) - READ_MAX;
+	return (char *)tls_buf->mem + READ_MAX;
+}
+
 static int run(struct fuse_session *se, struct ks_transport_opts *o)
 {
 	int r;
@@ -286,4 +273,8 @@ static int run(struct fuse_session *se, struct ks_transport_opts *o)
 	return r < 0 ? r : 0;
 }
 
-const struct ks_transport_ops ks_transport_classic = { .name = "classic", .run = run };
+const struct ks_transport_ops ks_transport_classic = {
+	.name = "classic",
+	.run = run,
+	.reply_buffer = ks_classic_reply_buffer,
+};

@@ -92,6 +92,13 @@ static const char *current(const struct ks_transport_opts *o)
 	return o->arg && ks_uring_is_on(o->arg) ? "uring" : "classic";
 }
 
+static void *reply_buffer(size_t *size)
+{
+	void *p = ks_uring_reply_buffer(size);
+
+	return p ? p : ks_classic_reply_buffer(size);
+}
+
 const struct ks_transport_ops ks_transport_uring = {
 	.name = "uring",
 	.prepare = prepare,
@@ -100,5 +107,5 @@ const struct ks_transport_ops ks_transport_uring = {
 	.current = current,
 	.must_not_block = ks_uring_must_not_block,
 	.again = ks_uring_again,
-	.reply_buffer = ks_uring_reply_buffer,
+	.reply_buffer = reply_buffer,
 };

@@ -21,16 +21,17 @@
 
 #define LINE_MAX_BYTES 65536
 #define WORKERS 4
-#define REQUEST_TIMEOUT_S 5
+#define REQUEST_TIMEOUT_NS (5 * KS_NS_PER_S)
 #define PING_TIMEOUT_NS (3 * KS_NS_PER_S)
 
 struct ks_control {
 	struct ks_vfs *v;
 	struct ks_control_info info;
 	char *path;
-	int fd;       /* listens */
-	int stop;     /* eventfd */
-	uint64_t dev; /* atomic */
+	int fd;                /* listens */
+	int stop;              /* eventfd */
+	uint64_t dev;          /* atomic */
+	const char *transport; /* atomic */
 	pthread_t thread;
 	struct ks_workers *workers;
 };
@@ -87,7 +88,19 @@ static int address(struct sockaddr_un *a, const char *path)
 	return 0;
 }
 
-static int connect_to(const char *path)
+static void set_timeouts(int fd, int64_t timeout_ns)
+{
+	struct timespec ts = ks_ns_to_ts(ks_max(timeout_ns, KS_NS_PER_MS));
+	struct timeval tv = { .tv_sec = ts.tv_sec, .tv_usec = ts.tv_nsec / 1000 };
+
+	if (timeout_ns < 0)
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
+}
+
+/* @timeout_ns (< 0: none) also ends the wait for a place among the 16 that may wait, which a mount that is stopped never gives. */
+static int connect_to(const char *path, int64_t timeout_ns)
 {
 	struct sockaddr_un a;
 	KS_AUTO(ks_closep) int fd = -1;
@@ -98,8 +111,9 @@ static int connect_to(const char *path)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
+	set_timeouts(fd, timeout_ns);
 	if (connect(fd, (struct sockaddr *)(void *)&a, sizeof(a)) < 0)
-		return -errno;
+		return errno == EAGAIN ? -ETIMEDOUT : -errno;
 	r = fd;
 	fd = -1;
 	return r;
@@ -121,7 +135,7 @@ static void remove_stale(const char *dir)
 		KS_AUTO(ks_freep)
 		char *path =
 			is_socket_name(e->d_name) ? ks_asprintf("%s/%s", dir, e->d_name) : NULL;
-		int fd = path ? connect_to(path) : -EINVAL;
+		int fd = path ? connect_to(path, KS_NS_PER_MS) : -EINVAL;
 
 		if (fd >= 0)
 			close(fd);
@@ -153,13 +167,14 @@ int ks_control_path(char **path)
 static json_t *ping(struct ks_control *c)
 {
 	uint64_t dev = __atomic_load_n(&c->dev, __ATOMIC_RELAXED);
+	const char *transport = __atomic_load_n(&c->transport, __ATOMIC_RELAXED);
 	char text[32];
 
 	snprintf(text, sizeof(text), "%u:%u", major(dev), minor(dev));
 	/* A mount point need not be UTF-8; the device says the same. */
-	return json_pack("{s:b, s:i, s:s*, s:s, s:s*, s:s}", "ok", 1, "pid", (int)getpid(),
-			 "mountpoint", c->info.mountpoint, "device", text, "volume", c->info.volume,
-			 "version", c->info.version);
+	return json_pack("{s:b, s:i, s:s*, s:s, s:s*, s:s*, s:s}", "ok", 1, "pid", (int)getpid(),
+			 "mountpoint", c->info.mountpoint, "device", text, "transport", transport,
+			 "volume", c->info.volume, "version", c->info.version);
 }
 
 static json_t *stats(struct ks_control *c)
@@ -279,12 +294,10 @@ static int write_all(int fd, const char *p, size_t n)
 static void serve(struct ks_job *job)
 {
 	struct call *call = ks_container_of(job, struct call, job);
-	struct timeval tv = { .tv_sec = REQUEST_TIMEOUT_S };
 	char line[1024];
 	ssize_t n;
 
-	setsockopt(call->fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
-	setsockopt(call->fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
+	set_timeouts(call->fd, REQUEST_TIMEOUT_NS);
 	n = read_line(call->fd, line, sizeof(line));
 	if (n >= 0) {
 		json_t *reply = answer(call->c, line, (size_t)n);
@@ -388,6 +401,11 @@ void ks_control_set_device(struct ks_control *c, dev_t dev)
 	__atomic_store_n(&c->dev, (uint64_t)dev, __ATOMIC_RELAXED);
 }
 
+void ks_control_set_transport(struct ks_control *c, const char *transport)
+{
+	__atomic_store_n(&c->transport, transport, __ATOMIC_RELAXED);
+}
+
 void ks_control_stop(struct ks_control *c)
 {
 	if (!c)
@@ -427,17 +445,11 @@ int ks_control_call(const char *path, const char *op, int64_t timeout_ns, char *
 	KS_AUTO(ks_closep) int fd = -1;
 	char request[64];
 	ssize_t n;
-	int r = line ? connect_to(path) : -ENOMEM;
+	int r = line ? connect_to(path, timeout_ns) : -ENOMEM;
 
 	if (r < 0)
 		return r;
 	fd = r;
-	if (timeout_ns >= 0) {
-		struct timespec ts = ks_ns_to_ts(ks_max(timeout_ns, KS_NS_PER_MS));
-		struct timeval tv = { .tv_sec = ts.tv_sec, .tv_usec = ts.tv_nsec / 1000 };
-
-		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
-	}
 	snprintf(request, sizeof(request), "{\"op\":\"%s\"}\n", op);
 	r = write_all(fd, request, strlen(request));
 	if (r < 0)
@@ -449,6 +461,28 @@ int ks_control_call(const char *path, const char *op, int64_t timeout_ns, char *
 	if (r == 0 && reply)
 		*reply = ks_steal(&line);
 	return r;
+}
+
+char *ks_control_transport(const char *path, int pid, int64_t timeout_ns)
+{
+	KS_AUTO(ks_freep) char *line = NULL;
+	bool quiet = ks_fail_quiet(true);
+	int r = ks_control_call(path, "ping", timeout_ns, &line);
+	const char *text;
+	char *transport = NULL;
+	json_t *o;
+
+	ks_fail_clear();
+	ks_fail_quiet(quiet);
+	if (r < 0)
+		return NULL;
+	o = json_loads(line, 0, NULL);
+	text = json_string_value(json_object_get(o, "transport"));
+	/* Its process id may be another's by now. */
+	if (text && json_integer_value(json_object_get(o, "pid")) == pid)
+		transport = strdup(text);
+	json_decref(o);
+	return transport;
 }
 
 static bool is_of_device(const char *path, dev_t dev, int *pid)

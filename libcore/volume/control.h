@@ -4,7 +4,7 @@
  *
  * One line of JSON in, {"op":"ping"}, one line out, {"ok":true,...} or {"ok":false,"errno":"EIO","error":"text"}. kiseki-json(7) has the members.
  *
- *	ping	pid, mountpoint, device, volume, version
+ *	ping	pid, mountpoint, device, transport (once the mount answers), volume, version
  *	stats	ping's, and the counters of ks_vfs_stats
  *	flush	everything written so far is stored and durable when the answer comes
  *
@@ -25,8 +25,9 @@ struct ks_control_info { /* what ping answers; borrowed until the stop */
 int ks_control_path(char **path) KS_MUST_CHECK;
 int ks_control_start(struct ks_control **out, const char *path, struct ks_vfs *v,
 		     const struct ks_control_info *info) KS_MUST_CHECK;
-/* The device of the mounted file system, once it is known. */
+/* The device of the mounted file system, and what carries its requests (static text): once they are known. */
 void ks_control_set_device(struct ks_control *c, dev_t dev);
+void ks_control_set_transport(struct ks_control *c, const char *transport);
 void ks_control_stop(struct ks_control *c); /* removes the socket; NULL is fine */
 
 /**
@@ -38,6 +39,9 @@ void ks_control_stop(struct ks_control *c); /* removes the socket; NULL is fine 
  */
 int ks_control_call(const char *path, const char *op, int64_t timeout_ns,
 		    char **reply) KS_MUST_CHECK;
+
+/* What carries the requests of the mount that is process @pid, owned. NULL: whoever is there is not that mount, or does not say in time; not raised. */
+char *ks_control_transport(const char *path, int pid, int64_t timeout_ns);
 
 struct ks_control_found {
 	int pid;

@@ -4,10 +4,14 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "volume/control.h"
 #include "volume/parts.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#define ASK_NS (200 * KS_NS_PER_MS) /* a mount that is stuck must not hold us up */
 
 void ks_status_clear(struct ks_status *s)
 {
@@ -15,6 +19,9 @@ void ks_status_clear(struct ks_status *s)
 	free(s->data_url);
 	free(s->data_text);
 	free(s->data_hint);
+	for (size_t i = 0; s->transports && i < s->nsessions; i++)
+		free(s->transports[i]);
+	free(s->transports);
 	free(s->sessions);
 	*s = (struct ks_status){ 0 };
 }
@@ -76,6 +83,25 @@ static void look_at_data(struct ks_status *s)
 	ks_fail_clear();
 }
 
+/* Asks the mounts of this machine that are alive. Who may not ask does not hear. */
+static int ask_mounts(struct ks_status *s)
+{
+	char host[sizeof(s->sessions->host)] = "";
+
+	KS_IGNORE(gethostname(host, sizeof(host) - 1));
+	s->transports = calloc(s->nsessions + 1, sizeof(*s->transports));
+	if (!s->transports)
+		return -ENOMEM;
+	for (size_t i = 0; i < s->nsessions; i++) {
+		const struct ks_session_info *e = &s->sessions[i];
+
+		if (!e->dead && e->kind == KS_SESSION_MOUNT && *e->socket &&
+		    strcmp(e->host, host) == 0)
+			s->transports[i] = ks_control_transport(e->socket, (int)e->pid, ASK_NS);
+	}
+	return 0;
+}
+
 static bool nearly_full(uint64_t used, uint64_t max)
 {
 	return max && used > max - max / 20;
@@ -95,6 +121,8 @@ int ks_status_get(struct ks_status *out, const struct ks_volume_ref *ref)
 	s.meta_url = strdup(v->shown_url);
 	s.data_url = strdup(v->data_url);
 	r = s.meta_url && s.data_url ? look_at_meta(&s, v->meta) : -ENOMEM;
+	if (r == 0)
+		r = ask_mounts(&s);
 	if (r < 0) {
 		ks_status_clear(&s);
 		return r;

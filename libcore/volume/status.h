@@ -24,6 +24,7 @@ struct ks_status {
 	struct ks_object_usage data;
 	struct ks_meta_usage usage;
 	struct ks_session_info *sessions;
+	char **transports; /* of the sessions: what carries a mount's requests; NULL: none, or it does not tell us */
 	size_t nsessions, ndead;
 	unsigned int problems; /* KS_STATUS_* */
 };

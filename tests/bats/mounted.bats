@@ -113,27 +113,6 @@ teardown() { mounted_teardown; }
 	cmp "$T/big" "$M/big"
 }
 
-@test "memory: a fresh mount under 30 MiB, under load its buffer and 30 MiB" {
-	[ -z "${KISEKI_SAN-}" ] || skip "sanitizers need memory of their own"
-	format
-	mount_it --buffer-size=64M
-	ls -la "$M"
-	local pid
-	pid=$(daemon)
-	echo "fresh: $(kib VmRSS "$pid") KiB"
-	[ "$(kib VmRSS "$pid")" -lt $((30 * 1024)) ]
-	dd if=/dev/zero of="$M/big" bs=1M count=300 status=none
-	dd if="$M/big" of=/dev/null bs=1M status=none
-	mkdir "$M/many"
-	local i
-	for ((i = 0; i < 300; i++)); do
-		head -c 20000 /dev/zero >"$M/many/$i"
-	done
-	cat "$M"/many/* >/dev/null
-	echo "under load: $(kib VmHWM "$pid") KiB at most"
-	[ "$(kib VmHWM "$pid")" -lt $(((64 + 30) * 1024)) ]
-}
-
 @test "plain umount flushes" {
 	need_root
 	format
@@ -279,9 +258,9 @@ no_objects() { [ "$(find "$T/vol/meta.blocks/blocks" -type f | wc -l)" -eq 0 ]; 
 
 @test "mount -t kiseki, and again is the same mount; plain umount goes through the helper" {
 	need_root
-	[ ! -e /sbin/mount.kiseki ] && [ ! -L /sbin/mount.kiseki ] || skip "/sbin/mount.kiseki is there already"
-	ln -s "$bin/kiseki-mount" /sbin/mount.kiseki
 	format
+	# It may be installed, or another run's.
+	ln -s "$bin/kiseki-mount" /sbin/mount.kiseki 2>/dev/null || skip "/sbin/mount.kiseki is there already"
 	limit 60 mount -t kiseki "$V" "$M" -o nofail,noatime 3>&- || {
 		rm /sbin/mount.kiseki
 		return 1

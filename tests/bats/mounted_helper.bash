@@ -7,11 +7,13 @@
 #
 # $T is the test's directory, on a disk; $V the volume's database ($U as a URL); $M the mount point. `format` and `mount_it` make and
 # mount them. Whatever is still mounted below $T at the end loses its FUSE connection, so that no test hangs.
+# KISEKI_TEST_TRANSPORT=classic|uring chooses what carries the requests of every mount that does not say so itself.
 
 bin=${KISEKI_BIN:-$(cd "$BATS_TEST_DIRNAME/../../build/dev" && pwd)}
 helpers=${KISEKI_HELPERS:-$bin/tests/mounted}
 PATH=$bin:$PATH
 long=${KISEKI_TEST_LONG:-}
+transport=(${KISEKI_TEST_TRANSPORT:+"--transport=$KISEKI_TEST_TRANSPORT"})
 
 mounted_setup() {
 	T=$(mktemp -d "${KISEKI_TEST_DIR:-/var/tmp}/kiseki-test.XXXXXX")
@@ -50,6 +52,11 @@ need_fuse() {
 need_root() {
 	[ "$(id -u)" -eq 0 ] || skip "needs root"
 }
+
+# The kernel has FUSE over io_uring, and we may switch it on.
+uring_is_offered() { [ -w /sys/module/fuse/parameters/enable_uring ]; }
+
+need_uring() { uring_is_offered || skip "no FUSE over io_uring here"; }
 
 # mounts: "MINOR DIR" of what is mounted below $T, the newest first. Never touches the mounts themselves.
 mounts() {
@@ -120,14 +127,21 @@ format() { limit 30 kiseki-format -q "$@" "$V"; }
 mount_it() {
 	local others=()
 	[ "$(id -u)" -ne 0 ] || others=(--allow-other)
-	limit 60 kiseki-mount -q "${others[@]}" "$@" "$V" "$M" 3>&- 4>&-
+	mount_at "$M" "${others[@]}" "$@"
+}
+
+# mount_at DIR [OPTION...]: $V there
+mount_at() {
+	local dir=$1
+	shift
+	limit 60 kiseki-mount -q "${transport[@]}" "$@" "$V" "$dir" 3>&- 4>&-
 }
 
 umount_it() { limit 60 kiseki-umount -q "${1:-$M}"; }
 
 # For the REMOUNT_CMD of the programs.
 remount_cmd() {
-	export REMOUNT_CMD="timeout 60 kiseki-umount -q '$M' && timeout 60 kiseki-mount -q --allow-other $* '$V' '$M' 3>&- 4>&-"
+	export REMOUNT_CMD="timeout 60 kiseki-umount -q '$M' && timeout 60 kiseki-mount -q --allow-other ${transport[*]} $* '$V' '$M' 3>&- 4>&-"
 }
 
 # helper NAME ARGS...: a program of tests/mounted, with a limit of $LIMIT seconds

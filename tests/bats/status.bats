@@ -94,3 +94,40 @@ teardown() { mounted_teardown; }
 	[ "$status" -eq 4 ]
 	says 'dead'
 }
+
+transport_is() { kiseki-status --json "$V" | jq -e --arg t "$1" '.sessions | length == 1 and .[0].transport == $t'; }
+
+@test "a mount that answers tells what carries its requests" {
+	requires fuse jq
+	format
+	mount_it --transport=classic
+	transport_is classic
+	kiseki-status "$V" | grep -qE "pid $(daemon) .*  transport classic\$"
+	umount_it
+	uring_is_offered || return 0
+	mount_it --transport=uring
+	transport_is uring
+	umount_it
+	transport=()
+	mount_it
+	transport_is uring
+}
+
+@test "a mount that does not answer, or not to everybody, is a session like any other" {
+	requires fuse jq root
+	format
+	mount_it --transport=classic
+	kill -STOP "$(daemon)"
+	out_err limit 5 kiseki-status --check --json "$V"
+	kill -CONT "$(daemon)"
+	[ "$status" -eq 0 ]
+	[ -z "$err" ]
+	jq -e '.sessions | length == 1 and (.[0] | has("transport") | not)' <<<"$out"
+	transport_is classic
+	chmod 755 "$T"
+	cp "$bin/kiseki-status" .
+	out_err setpriv --reuid=nobody --regid=nogroup --clear-groups ./kiseki-status --json "$V"
+	[ "$status" -eq 0 ]
+	[ -z "$err" ]
+	jq -e '.sessions | length == 1 and (.[0] | has("transport") | not)' <<<"$out"
+}

@@ -109,7 +109,7 @@ same_tree() { diff <(tree_of "$1") <(tree_of "$2") | head -20; [ "${PIPESTATUS[0
 	format
 	mount_it --attr-timeout=0 --entry-timeout=0
 	mkdir "$T/mnt2"
-	limit 60 kiseki-mount -q --attr-timeout=0 --entry-timeout=0 "$V" "$T/mnt2" 3>&- 4>&-
+	mount_at "$T/mnt2" --attr-timeout=0 --entry-timeout=0
 	local i
 	for i in 1 2 3 4 5 6 7 8 9 10; do
 		head -c $((i * 70000)) /dev/urandom >"$T/data"
@@ -136,7 +136,7 @@ same_tree() { diff <(tree_of "$1") <(tree_of "$2") | head -20; [ "${PIPESTATUS[0
 	format
 	mount_it
 	mkdir "$T/mnt2"
-	limit 60 kiseki-mount -q "$V" "$T/mnt2" 3>&- 4>&-
+	mount_at "$T/mnt2"
 	echo one >"$M/f"
 	[ "$(cat "$T/mnt2/f")" = one ]
 	echo three >"$M/f"
@@ -150,7 +150,7 @@ same_tree() { diff <(tree_of "$1") <(tree_of "$2") | head -20; [ "${PIPESTATUS[0
 	format
 	mount_it
 	mkdir "$T/mnt2"
-	limit 60 kiseki-mount -q "$V" "$T/mnt2" 3>&- 4>&-
+	mount_at "$T/mnt2"
 	head -c 20000000 /dev/urandom >"$T/data"
 	cp "$T/data" "$M/f"
 	exec 7<"$T/mnt2/f"
@@ -166,7 +166,7 @@ same_tree() { diff <(tree_of "$1") <(tree_of "$2") | head -20; [ "${PIPESTATUS[0
 	mount_it
 	mkdir "$T/vol2" "$T/mnt2"
 	limit 30 kiseki-format -q "$T/vol2/meta.db"
-	limit 60 kiseki-mount -q "$T/vol2/meta.db" "$T/mnt2" 3>&- 4>&-
+	V=$T/vol2/meta.db mount_at "$T/mnt2"
 	echo 1 >"$M/one"
 	echo 2 >"$T/mnt2/two"
 	[ ! -e "$M/two" ] && [ ! -e "$T/mnt2/one" ]
