@@ -81,7 +81,8 @@ define tool_rule
 $(BUILD)/$(1): $(patsubst %.c,$(BUILD)/%.o,$(wildcard cmd/$(1)/*.c)) $(LIB)
 endef
 $(foreach t,$(tools),$(eval $(call tool_rule,$(t))))
-$(tools:%=$(BUILD)/%):
+$(BUILD)/tests/bench/fsbench $(BUILD)/tests/bench/memfs: %: %.o $(LIB)
+$(tools:%=$(BUILD)/%) $(BUILD)/tests/bench/fsbench $(BUILD)/tests/bench/memfs:
 	$(call say,LD,$@)
 	$(Q)$(CC) $(cflags) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(libs) $(LDLIBS)
 $(BUILD)/%.t: $(BUILD)/%.o $(LIB)
@@ -123,7 +124,7 @@ demo: ## install what is missing, build, and a guided tour on a scratch volume
 	@./tests/install-deps
 	@$(MAKE) all
 	@$(testenv) ./tests/demo
-bench: all ## measure
+bench: all $(BUILD)/tests/bench/fsbench $(BUILD)/tests/bench/memfs ## measure
 	@$(testenv) ./tests/bench/run
 
 # What is installed, once: source>destination>mode. Uninstall removes exactly the destinations.

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memfs [-p MiB] MOUNTPOINT: the least a FUSE file system can do, as the ceiling of `make bench`: all in memory that was
- * touched beforehand, libfuse's low-level operations over the classic /dev/fuse, no metadata store, no checksums, no locks
+ * memfs [-Pr] [-p MiB] MOUNTPOINT: the least a FUSE file system can do, as the ceiling of `make bench`: all in memory that was
+ * touched beforehand, libfuse's low-level operations and its own loop over /dev/fuse, no metadata store, no checksums, no locks
  * worth the name. What it does not need for the bench it does not have. Runs in the foreground until unmounted.
+ *
+ *	-P	the kernel checks permissions, which costs a GETATTR of the directory after every change of it
+ *	-r	requests over io_uring (Kiseki's transport), direct I/O on write-only opens, no FLUSH: the best one can ask for
  */
+#define FUSE_USE_VERSION 314
+#include "fuse/uring.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
@@ -17,6 +22,9 @@
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+static bool rings;
+static struct ks_uring *ring;
 
 enum { PIECE = 128 << 10, BUCKETS = 1 << 20, PIECES_MAX = 10 };
 
@@ -282,6 +290,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 {
 	struct fuse_entry_param e;
 
+	fi->direct_io = rings && (fi->flags & O_ACCMODE) == O_WRONLY;
 	if (add(req, parent, name, S_IFREG | (mode & 07777), &e, true))
 		fuse_reply_create(req, &e, fi);
 }
@@ -340,6 +349,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	pthread_mutex_lock(&mu);
 	nodes[ino]->opened++;
 	pthread_mutex_unlock(&mu);
+	fi->direct_io = rings && (fi->flags & O_ACCMODE) == O_WRONLY;
 	fuse_reply_open(req, fi);
 }
 
@@ -357,13 +367,16 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
 	(void)fi;
-	fuse_reply_err(req, 0);
+	/* ENOSYS: the kernel does not ask again. */
+	fuse_reply_err(req, rings ? ENOSYS : 0);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	(void)datasync;
-	op_flush(req, ino, fi);
+	(void)ino;
+	(void)fi;
+	fuse_reply_err(req, 0);
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
@@ -493,20 +506,78 @@ static const struct fuse_lowlevel_ops operations = {
 	.forget = op_forget,
 };
 
+static ssize_t ring_read(int fd, void *buf, size_t n, void *userdata)
+{
+	(void)userdata;
+	return ks_uring_read(ring, fd, buf, n);
+}
+
+static ssize_t ring_writev(int fd, struct iovec *iov, int n, void *userdata)
+{
+	(void)userdata;
+	return ks_uring_writev(ring, fd, iov, n);
+}
+
+/* Off by default; root may turn it on for mounts to come. */
+static void offer_rings(void)
+{
+	int fd = open("/sys/module/fuse/parameters/enable_uring", O_WRONLY);
+
+	if (fd < 0 || write(fd, "Y", 1) < 0)
+		perror("memfs: enable_uring");
+	close(fd);
+}
+
+static int ring_loop(struct fuse_session *se)
+{
+	static const struct fuse_custom_io io = { .writev = ring_writev, .read = ring_read };
+	struct ks_uring_opts o = { .depth = 0 };
+	struct fuse_buf buf = { 0 };
+	int r;
+
+	if (ks_uring_new(&ring, se, &o) < 0 ||
+	    fuse_session_custom_io(se, &io, fuse_session_fd(se)) < 0)
+		return -1;
+	while ((r = fuse_session_receive_buf(se, &buf)) > 0 || r == -EINTR) {
+		if (r > 0)
+			fuse_session_process_buf(se, &buf);
+		if (ks_uring_is_refused(ring)) {
+			fprintf(stderr, "memfs: no io_uring: %s\n", ks_uring_why_not(ring));
+			return -1;
+		}
+	}
+	free(buf.mem);
+	return r;
+}
+
+static int mt_loop(struct fuse_session *se)
+{
+	struct fuse_loop_config *cfg = fuse_loop_cfg_create();
+	int r = fuse_session_loop_mt(se, cfg);
+
+	fuse_loop_cfg_destroy(cfg);
+	return r;
+}
+
 int main(int argc, char **argv)
 {
 	char name[] = "memfs", opt[] = "-o", what[] = "fsname=memfs,subtype=memfs",
-	     *words[] = { name, opt, what };
+	     perm[] = "default_permissions", *words[] = { name, opt, what, opt, perm };
 	struct fuse_args args = FUSE_ARGS_INIT(3, words);
-	struct fuse_loop_config *cfg;
 	struct fuse_session *se;
 	size_t mib = 1600;
 	int c, r;
 
-	while ((c = getopt(argc, argv, "p:")) == 'p')
-		mib = strtoul(optarg, NULL, 10);
+	while ((c = getopt(argc, argv, "Prp:")) != -1 && c != '?') {
+		if (c == 'P')
+			args.argc = 5;
+		else if (c == 'r')
+			rings = true;
+		else
+			mib = strtoul(optarg, NULL, 10);
+	}
 	if (c != -1 || argc - optind != 1 || mib == 0) {
-		fputs("usage: memfs [-p MiB] MOUNTPOINT\n", stderr);
+		fputs("usage: memfs [-Pr] [-p MiB] MOUNTPOINT\n", stderr);
 		return 64;
 	}
 	pool_pieces = (mib << 20) / PIECE;
@@ -520,13 +591,14 @@ int main(int argc, char **argv)
 	node_room = 1024;
 	nodes = need(calloc(node_room, sizeof(struct node *)));
 	node_new(S_IFDIR | 0755); /* 1 is FUSE_ROOT_ID */
+	if (rings)
+		offer_rings();
 	se = fuse_session_new(&args, &operations, sizeof(operations), NULL);
 	if (!se || fuse_set_signal_handlers(se) != 0 || fuse_session_mount(se, argv[optind]) != 0)
 		return 1;
-	cfg = fuse_loop_cfg_create();
-	r = fuse_session_loop_mt(se, cfg);
-	fuse_loop_cfg_destroy(cfg);
+	r = rings ? ring_loop(se) : mt_loop(se);
 	fuse_session_unmount(se);
+	ks_uring_free(ring);
 	fuse_remove_signal_handlers(se);
 	fuse_session_destroy(se);
 	return r != 0;
