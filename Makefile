@@ -96,7 +96,7 @@ $(foreach l,$(links),$(eval $(call link_rule,$(l))))
 .SECONDARY:
 
 check: $(chosen) ## unit and conformance tests: no root, no network, no mount
-	@$(testenv) ./tests/run-tap $(chosen)
+	@$(testenv) ./tests/run-tap $(if $(SAN),-t 480) $(chosen)
 check-asan: ## the same under the address and undefined behaviour sanitizers
 	@ASAN_OPTIONS="allocator_may_return_null=1:$$ASAN_OPTIONS" UBSAN_OPTIONS="print_stacktrace=1:$$UBSAN_OPTIONS" \
 	$(MAKE) BUILD=build/asan SAN=address,undefined CFLAGS='-O1 -g -fno-sanitize-recover=all' check

@@ -183,11 +183,16 @@ static const char *one_option(char *word)
 	return r == -ENOENT ? unknown(word) : complaint();
 }
 
+#define O_MAX 64
+
+/* String options borrow their values for ever. */
+static char *lent[2 * O_MAX];
+static size_t nlent;
+
 /* One argument of -o, "a,b=c"; NULL, or what is wrong. */
 static const char *apply(const char *value)
 {
-	/* String options borrow their values for ever. */
-	char *copy = strdup(value);
+	char *copy = lent[nlent++] = strdup(value);
 	const char *why = copy ? NULL : "out of memory";
 	char *from = copy, *to = copy, *word = copy;
 
@@ -212,7 +217,7 @@ static const char *apply(const char *value)
 	return why;
 }
 
-static const char *given[64];
+static const char *given[O_MAX];
 static size_t ngiven;
 
 const char *mount_o(const char *value)
