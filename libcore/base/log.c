@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* log.c: one sink for messages, and each thread's last failure in buffers of its own. */
 #include "base/log.h"
+#include "base/thread.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,9 +14,10 @@
 static struct {
 	ks_log_sink_fn *sink;
 	void *arg;
-	enum ks_log_level max;
+	int max; /* atomic */
 	const char *program;
 } state = { .max = KS_LOG_INFO };
+static pthread_mutex_t state_mu = PTHREAD_MUTEX_INITIALIZER; /* sink and arg belong together */
 
 /* Fixed, so that running out of memory can be reported too. */
 static _Thread_local struct {
@@ -26,9 +28,10 @@ static _Thread_local struct {
 
 void ks_log_set(ks_log_sink_fn *sink, void *arg, enum ks_log_level max)
 {
+	KS_LOCKED(&state_mu);
 	state.sink = sink;
 	state.arg = arg;
-	state.max = max;
+	__atomic_store_n(&state.max, (int)max, __ATOMIC_RELAXED);
 }
 
 void ks_log_set_program(const char *name)
@@ -38,7 +41,7 @@ void ks_log_set_program(const char *name)
 
 bool ks_log_on(enum ks_log_level level)
 {
-	return level <= state.max;
+	return (int)level <= __atomic_load_n(&state.max, __ATOMIC_RELAXED);
 }
 
 /* The sink of programs that chose none. One write per message keeps lines of several threads whole.
@@ -62,10 +65,16 @@ static void to_stderr(void *arg, enum ks_log_level level, const char *where, con
 
 static void emit(enum ks_log_level level, const char *func, int line, const char *text)
 {
+	ks_log_sink_fn *sink;
 	char where[128];
+	void *arg;
 
+	ks_mutex_lock(&state_mu);
+	sink = state.sink ? state.sink : to_stderr;
+	arg = state.arg;
+	ks_mutex_unlock(&state_mu);
 	snprintf(where, sizeof(where), "%s:%d", func, line);
-	(state.sink ? state.sink : to_stderr)(state.arg, level, where, text);
+	sink(arg, level, where, text);
 }
 
 void ks_log_emit(enum ks_log_level level, const char *func, int line, const char *fmt, ...)

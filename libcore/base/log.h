@@ -15,7 +15,7 @@ typedef void ks_log_sink_fn(void *arg, enum ks_log_level level, const char *wher
  * ks_log_set() - choose where messages go and how many of them
  * @sink: NULL means stderr, "program: text"
  *
- * Threads: before the first other thread starts.
+ * Threads: any; what another thread is writing may still go to the old sink.
  */
 void ks_log_set(ks_log_sink_fn *sink, void *arg, enum ks_log_level max);
 void ks_log_set_program(const char *name); /* borrowed for ever */

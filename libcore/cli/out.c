@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-volatile sig_atomic_t ks_cli_signal;
+_Atomic int ks_cli_signal; /* set by a signal, read by any thread */
 
 static void on_stop(int sig)
 {

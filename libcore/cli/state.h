@@ -27,7 +27,7 @@ struct ks_cli_state {
 };
 
 extern struct ks_cli_state ks_cli;
-extern volatile sig_atomic_t ks_cli_signal; /* the one that asked for a stop */
+extern _Atomic int ks_cli_signal; /* the one that asked for a stop */
 
 const char *ks_cmd_name(void);
 /* NULL, or what is wrong with @value: the text lives until the next call. */

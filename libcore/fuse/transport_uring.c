@@ -66,7 +66,7 @@ static int run(struct fuse_session *se, struct ks_transport_opts *o)
 
 	if (r < 0)
 		return r;
-	f->topts.arg = u;
+	__atomic_store_n(&f->topts.arg, u, __ATOMIC_RELEASE);
 	r = fuse_session_custom_io(se, &io, fuse_session_fd(se));
 	if (r < 0)
 		return ks_fail(r, "libfuse does not take another transport");
@@ -89,7 +89,9 @@ static void finish(struct ks_transport_opts *o)
 
 static const char *current(const struct ks_transport_opts *o)
 {
-	return o->arg && ks_uring_is_on(o->arg) ? "uring" : "classic";
+	const struct ks_uring *u = __atomic_load_n(&o->arg, __ATOMIC_ACQUIRE);
+
+	return u && ks_uring_is_on(u) ? "uring" : "classic";
 }
 
 static void *reply_buffer(size_t *size)
