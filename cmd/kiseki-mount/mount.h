@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "cli/cmd.h"
 #include "fuse/fuse.h"
+#include "volume/inspect.h"
 #include "volume/volume.h"
 
 enum transport_mode { TRANSPORT_AUTO, TRANSPORT_CLASSIC, TRANSPORT_URING };
@@ -35,6 +36,7 @@ struct mount_args {
 };
 extern struct mount_args arg;
 extern const struct ks_opt mount_opts[];
+extern const char *const mount_atime_names[]; /* by enum atime_mode */
 
 /* options.c: one -o argument, "a,b=c"; NULL, or what is wrong. */
 const char *mount_o(const char *value);
@@ -43,6 +45,9 @@ void mount_o_again(void);
 
 /* where.c: is the mount point one? 0; 1: it is mounted already, and that is wanted; -errno, raised. */
 int mount_check_where(const char *dir) KS_MUST_CHECK;
+
+/* config.c: what is in force, without secrets. The caller's; NULL: no memory. */
+json_t *mount_config_json(const struct ks_mount_info *info, const struct ks_volume *vol);
 
 /* logsink.c */
 int mount_log_open(void) KS_MUST_CHECK; /* --log-file, before anything else is done */

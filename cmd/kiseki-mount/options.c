@@ -23,7 +23,7 @@ struct mount_args arg = {
 };
 
 static const char *const transport_names[] = { "auto", "classic", "uring", NULL };
-static const char *const atime_names[] = { "no", "rel", "strict", NULL };
+const char *const mount_atime_names[] = { "no", "rel", "strict", NULL };
 
 const struct ks_opt mount_opts[] = {
 	KS_OPT_FLAG('f', "foreground", &arg.foreground,
@@ -71,7 +71,7 @@ const struct ks_opt mount_opts[] = {
 	KS_OPT_DURATION(0, "attr-timeout", &arg.attr_ns,
 			"how long attributes may be believed (1s)"),
 	KS_OPT_DURATION(0, "entry-timeout", &arg.entry_ns, "how long names may be believed (1s)"),
-	KS_OPT_ENUM(0, "atime", "WHEN", atime_names, &arg.atime,
+	KS_OPT_ENUM(0, "atime", "WHEN", mount_atime_names, &arg.atime,
 		    "access times: no (default), rel, strict"),
 	KS_OPT_FLAG(0, "no-maintenance", &arg.no_maintenance, "leave deleted data to others"),
 	KS_OPT_STRING(0, "log-file", "FILE", &arg.log_file,

@@ -27,7 +27,7 @@ struct server {
 	struct ks_control *control;
 	struct ks_fuse_signals *signals;
 	char *socket;
-	struct ks_control_info info;
+	struct ks_mount_info info;
 	pthread_t probe;
 	bool probing;
 	bool served;
@@ -69,10 +69,7 @@ static void *probe(void *p)
 		ks_log(KS_LOG_ERROR, "%s does not answer: %s", arg.mountpoint, ks_strerror(-errno));
 		return NULL;
 	}
-	if (s->control) {
-		ks_control_set_transport(s->control, ks_fuse_transport(s->fuse));
-		ks_control_set_device(s->control, st.st_dev);
-	}
+	ks_mount_info_set(&s->info, st.st_dev, ks_fuse_transport(s->fuse));
 	ks_log(KS_LOG_INFO, "mounted '%s' (%s), transport %s", arg.spec, s->vol->shown_url,
 	       ks_fuse_transport(s->fuse));
 	if (!arg.foreground)
@@ -128,6 +125,34 @@ static int open_volume(struct server *s)
 	return ks_volume_open(&s->vol, &arg.ref, &o);
 }
 
+/* What a file of the hidden directory says. */
+static int virtual_text(void *p, enum ks_virtual_file file, struct ks_buf *out)
+{
+	struct server *s = p;
+
+	switch (file) {
+	case KS_VIRTUAL_STATS:
+		return ks_json_text(ks_stats_json(&s->info, s->vol->vfs), out);
+	case KS_VIRTUAL_METRICS:
+		return ks_metrics_text(&s->info, s->vol->vfs, out);
+	case KS_VIRTUAL_CONFIG:
+		return ks_json_text(mount_config_json(&s->info, s->vol), out);
+	}
+	return -ENOENT;
+}
+
+static int start_virtual(struct server *s)
+{
+	struct ks_virtual_opts o = {
+		.uid = geteuid(), .gid = getegid(), .text = virtual_text, .arg = s
+	};
+
+	s->info = (struct ks_mount_info){ .volume = s->vol->settings->name,
+					  .mountpoint = arg.mountpoint,
+					  .version = KS_VERSION };
+	return ks_vfs_start_virtual(s->vol->vfs, &o);
+}
+
 static int mount_it(struct server *s)
 {
 	bool others = !arg.no_allow_other && (arg.allow_other || geteuid() == 0);
@@ -162,9 +187,6 @@ static int start_helpers(struct server *s)
 {
 	int r = 0;
 
-	s->info = (struct ks_control_info){ .volume = s->vol->settings->name,
-					    .mountpoint = arg.mountpoint,
-					    .version = KS_VERSION };
 	if (s->socket)
 		r = ks_control_start(&s->control, s->socket, s->vol->vfs, &s->info);
 	if (r == 0)
@@ -210,6 +232,8 @@ int mount_serve(int ready)
 		return ks_fail(-EINTR, "stopped before the mount was ready");
 	raise_limits();
 	r = open_volume(&s);
+	if (r == 0)
+		r = start_virtual(&s);
 	if (r == 0)
 		r = mount_it(&s);
 	if (r == 0) {

@@ -13,7 +13,7 @@ static void set_info(const struct ks_fuse *f, struct fuse_file_info *fi, struct 
 {
 	fi->fh = (uintptr_t)fh;
 	fi->keep_cache = how->keep_cache;
-	fi->direct_io = how->direct_io && f->direct_writes;
+	fi->direct_io = how->made_up || (how->direct_io && f->direct_writes);
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 15)
 	fi->parallel_direct_writes = fi->direct_io;
 #endif

@@ -106,6 +106,8 @@ int ks_vfs_lookup(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, con
 	int r;
 
 	(void)c;
+	if (ks_is_virtual(v, parent) || ks_is_virtual_root(v, parent, name))
+		return ks_virtual_lookup(v, parent, name, out);
 	if (name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2])))
 		return lookup_dots(v, parent, name[1] == '.', out);
 	r = ks_vfs_check_name(name);
@@ -116,9 +118,12 @@ int ks_vfs_lookup(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, con
 
 int ks_vfs_getattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, struct ks_attr *out)
 {
-	int r = ks_vfs_record(v, ino, out);
+	int r;
 
 	(void)c;
+	if (ks_is_virtual(v, ino))
+		return ks_virtual_getattr(v, ino, out);
+	r = ks_vfs_record(v, ino, out);
 	if (r == -ESTALE && ks_ghost_find(v, ino, out))
 		return 0;
 	return r < 0 ? r : ks_vfs_overlay(v, out);
@@ -204,6 +209,8 @@ int ks_vfs_setattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, uint3
 
 	if (v->readonly)
 		return -EROFS;
+	if (ks_is_virtual(v, ino))
+		return -EPERM;
 	/* chown clears setuid whoever does it, truncation unless root does. */
 	if ((set & (KS_SET_UID | KS_SET_GID)) || ((set & KS_SET_SIZE) && c->cred.uid != 0))
 		set |= KS_SET_KILL_PRIV;
@@ -233,6 +240,8 @@ int ks_vfs_setattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, uint3
 int ks_vfs_readlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, struct ks_buf *out)
 {
 	(void)c;
+	if (ks_is_virtual(v, ino))
+		return -EINVAL;
 	return stale(ks_meta_readlink(v->meta, ino, out));
 }
 
@@ -269,6 +278,8 @@ int ks_vfs_setxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, cons
 		return -EROFS;
 	if (r < 0)
 		return r;
+	if (ks_is_virtual(v, ino))
+		return -EPERM;
 	if (n > KS_XATTR_VALUE_MAX)
 		return -E2BIG;
 	r = ks_meta_setxattr(v->meta, ino, name, value, n, flags);
@@ -283,12 +294,16 @@ int ks_vfs_getxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, cons
 	int r = check_xattr(name);
 
 	(void)c;
+	if (r == 0 && ks_is_virtual(v, ino))
+		r = -ENODATA;
 	return r < 0 ? r : stale(ks_meta_getxattr(v->meta, ino, name, out));
 }
 
 int ks_vfs_listxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, struct ks_buf *out)
 {
 	(void)c;
+	if (ks_is_virtual(v, ino))
+		return 0;
 	return stale(ks_meta_listxattr(v->meta, ino, out));
 }
 
@@ -299,5 +314,7 @@ int ks_vfs_removexattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, c
 	(void)c;
 	if (v->readonly)
 		return -EROFS;
+	if (r == 0 && ks_is_virtual(v, ino))
+		r = -EPERM;
 	return r < 0 ? r : stale(ks_meta_removexattr(v->meta, ino, name));
 }

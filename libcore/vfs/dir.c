@@ -19,6 +19,7 @@ struct walk {
 	ks_dir_fn *fn;
 	void *arg;
 	bool plus;
+	bool root; /* the one that has a hidden directory */
 	bool full;
 	uint64_t last; /* cookie of the entry before, 0: none */
 	uint32_t taken;
@@ -30,6 +31,10 @@ static int one_entry(void *arg, const struct ks_rec_dentry *d, const struct ks_a
 	struct ks_attr a;
 	int r;
 
+	/* Behind the hidden directory of that name. */
+	if (w->root && d->name.n == strlen(KS_VIRTUAL_NAME) &&
+	    memcmp(d->name.p, KS_VIRTUAL_NAME, d->name.n) == 0)
+		return 0;
 	if (attr) {
 		a = *attr;
 		r = ks_vfs_overlay(w->fh->v, &a);
@@ -85,12 +90,15 @@ int ks_vfs_readdir(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, bool 
 
 	if (!fh->dir)
 		return -ENOTDIR;
+	if (ks_is_virtual(fh->v, fh->ino))
+		return ks_virtual_readdir(fh, off, plus, fn, arg);
 	if (off < COOKIE_DOTDOT) {
 		r = dots(&w, c, off);
 		/* A directory that was removed while it is open is empty. */
 		if (r < 0)
 			return r == -ESTALE ? 0 : r;
 	}
+	w.root = fh->ino == fh->v->root && fh->v->virt;
 	w.last = off < KS_DENTRY_HASH_MIN ? 0 : off;
 	if (fh->dir_taken)
 		limit = ks_min(fh->dir_taken + 8u, (uint32_t)MORE_MAX);

@@ -104,6 +104,8 @@ int ks_vfs_open(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, int flag
 	struct ks_attr a;
 	int r;
 
+	if (ks_is_virtual(v, ino))
+		return ks_virtual_open(v, c, ino, flags, out, how);
 	if ((c->flags & KS_VFS_NOBLOCK) && (flags & O_TRUNC) &&
 	    __atomic_load_n(&v->nwriters, __ATOMIC_RELAXED) > 0)
 		return -EWOULDBLOCK;
@@ -159,7 +161,7 @@ int ks_vfs_create(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, con
 		return open_new(v, attr, flags, out, how);
 	if (r != -EEXIST || (flags & O_EXCL))
 		return r;
-	r = ks_meta_lookup(v->meta, parent, name, attr);
+	r = ks_vfs_lookup(v, c, parent, name, attr);
 	if (r == 0)
 		r = ks_vfs_open(v, c, attr->ino, flags & ~O_CREAT, out, how);
 	if (r < 0)
@@ -178,6 +180,8 @@ int ks_vfs_tmpfile(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, ui
 
 	if (v->readonly)
 		return -EROFS;
+	if (ks_is_virtual(v, parent))
+		return -EPERM;
 	r = ks_meta_mktmp(v->meta, &c->cred, parent, S_IFREG | (mode & 07777), attr);
 	if (r < 0)
 		return r;
@@ -205,6 +209,8 @@ ssize_t ks_vfs_read(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, void
 	ks_fh_check(fh);
 	if (fh->dir)
 		return -EISDIR;
+	if (fh->virt)
+		return ks_virtual_read(fh, off, p, n);
 	seen_now(fh);
 	if (!__atomic_load_n(&fh->touched, __ATOMIC_RELAXED) &&
 	    !__atomic_exchange_n(&fh->touched, true, __ATOMIC_RELAXED) && !fh->v->readonly) {
@@ -310,7 +316,7 @@ int ks_vfs_fsync(struct ks_fh *fh, const struct ks_ctx *c, bool datasync)
 	int r = 0;
 
 	(void)datasync; /* the size and the slices are metadata: there is nothing that could be left out */
-	if (v->readonly)
+	if (v->readonly || fh->virt)
 		return 0;
 	if ((c->flags & KS_VFS_NOBLOCK) && !is_short_sync(v, fh))
 		return -EWOULDBLOCK;
@@ -334,8 +340,10 @@ int ks_vfs_fsync(struct ks_fh *fh, const struct ks_ctx *c, bool datasync)
 	return r;
 }
 
-static void release_dir(struct ks_fh *fh)
+static void release_bare(struct ks_fh *fh)
 {
+	if (fh->virt)
+		ks_virtual_release(fh->virt);
 	ks_mutex_lock(&fh->v->dirs_mu);
 	ks_list_del(&fh->link);
 	ks_mutex_unlock(&fh->v->dirs_mu);
@@ -347,8 +355,8 @@ void ks_vfs_release(struct ks_fh *fh)
 	struct ks_vfs *v = ks_fh_check(fh)->v;
 	struct ks_vnode *vn = fh->vn;
 
-	if (fh->dir) {
-		release_dir(fh);
+	if (!vn) {
+		release_bare(fh);
 		return;
 	}
 	seen_now(fh);
@@ -365,6 +373,17 @@ void ks_vfs_release(struct ks_fh *fh)
 	free_fh(fh);
 }
 
+struct ks_fh *ks_fh_new_bare(struct ks_vfs *v, const struct ks_attr *a, int flags)
+{
+	struct ks_fh *fh = new_fh(v, a, flags);
+
+	if (!fh)
+		return NULL;
+	KS_LOCKED(&v->dirs_mu);
+	ks_list_add_tail(&v->dirs, &fh->link);
+	return fh;
+}
+
 int ks_vfs_opendir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, struct ks_fh **out)
 {
 	struct ks_attr a = { .ino = ino };
@@ -372,12 +391,10 @@ int ks_vfs_opendir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, struc
 
 	(void)c;
 	/* Nothing is read: the kernel has just looked the directory up, and readdir says if it is gone. */
-	fh = new_fh(v, &a, O_RDONLY | O_DIRECTORY);
+	fh = ks_fh_new_bare(v, &a, O_RDONLY | O_DIRECTORY);
 	if (!fh)
 		return -ENOMEM;
 	fh->dir = true;
-	KS_LOCKED(&v->dirs_mu);
-	ks_list_add_tail(&v->dirs, &fh->link);
 	*out = fh;
 	return 0;
 }

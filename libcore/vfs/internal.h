@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "vfs/vfs.h"
+#include <string.h>
 
 #define KS_VNODE_SHARDS 64
 #define KS_SEEN_SLOTS 16384 /* inodes whose pages the kernel may hold, remembered for keep_cache */
@@ -67,14 +68,18 @@ struct ks_packs {
 	unsigned int nalone;
 };
 
+struct ks_virtual; /* virtual.c */
+struct ks_virtual_fh;
+
 struct ks_vfs {
 	struct ks_meta *meta;
 	struct ks_object *store;
 	struct ks_data *data;
 	ks_ino_t root;
 	bool readonly;
-	unsigned int nwriters; /* atomic: handles open for writing; 0: no overlay to look for */
-	uint64_t nfiles;       /* atomic: open handles of files */
+	struct ks_virtual *virt; /* NULL: no hidden directory */
+	unsigned int nwriters;   /* atomic: handles open for writing; 0: no overlay to look for */
+	uint64_t nfiles;         /* atomic: open handles of files */
 	struct ks_shard shards[KS_VNODE_SHARDS];
 
 	pthread_mutex_t seen_mu[KS_VNODE_SHARDS];
@@ -113,8 +118,9 @@ struct ks_fh {
 	ks_ino_t ino;
 	struct ks_attr attr; /* the record when it was opened */
 	struct ks_vfs *v;
-	struct ks_vnode *vn; /* NULL: a directory */
-	struct ks_list link; /* [shard] in vn->handles, or [dirs_mu] in v->dirs */
+	struct ks_vnode *vn;        /* NULL: a directory, or virt */
+	struct ks_virtual_fh *virt; /* NULL: not a file of the hidden directory */
+	struct ks_list link;        /* [shard] in vn->handles, or [dirs_mu] in v->dirs */
 	pthread_mutex_t mu;
 	struct ks_stream stream; /* [mu] */
 	uint32_t dir_taken; /* entries the last readdir consumed; a hint, one reader at a time */
@@ -179,7 +185,39 @@ int ks_vfs_resize(struct ks_vfs *v, ks_ino_t ino, uint32_t set, const struct ks_
 void ks_ghost_add(struct ks_vfs *v, const struct ks_attr *a);
 bool ks_ghost_find(struct ks_vfs *v, ks_ino_t ino, struct ks_attr *out);
 
+/* ---- virtual.c ---- */
+
+#define KS_INO_RESERVED 16 /* inodes of files begin here; 1 is the root, those between are ours */
+
+/* Is it an inode of the hidden directory? One comparison. */
+static inline bool ks_is_virtual(const struct ks_vfs *v, ks_ino_t ino)
+{
+	return ino - (KS_ROOT_INO + 1) < KS_INO_RESERVED - (KS_ROOT_INO + 1) && v->virt;
+}
+/* Is @name in @parent the hidden directory? */
+static inline bool ks_is_virtual_root(const struct ks_vfs *v, ks_ino_t parent, const char *name)
+{
+	return parent == v->root && name[0] == '.' && v->virt && strcmp(name, KS_VIRTUAL_NAME) == 0;
+}
+/* May a name be made or removed there? 0; -EPERM, or with @make -EEXIST. */
+int ks_virtual_may_change(const struct ks_vfs *v, ks_ino_t parent, const char *name,
+			  bool make) KS_MUST_CHECK;
+/* These are for the inodes of the hidden directory, and for its root by name. */
+int ks_virtual_lookup(struct ks_vfs *v, ks_ino_t parent, const char *name,
+		      struct ks_attr *out) KS_MUST_CHECK;
+int ks_virtual_getattr(struct ks_vfs *v, ks_ino_t ino, struct ks_attr *out) KS_MUST_CHECK;
+int ks_virtual_open(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, int flags,
+		    struct ks_fh **out, struct ks_open_how *how) KS_MUST_CHECK;
+ssize_t ks_virtual_read(struct ks_fh *fh, uint64_t off, void *p, size_t n) KS_MUST_CHECK;
+void ks_virtual_release(struct ks_virtual_fh *vf);
+int ks_virtual_readdir(struct ks_fh *fh, uint64_t off, bool plus, ks_dir_fn *fn,
+		       void *arg) KS_MUST_CHECK;
+void ks_virtual_free(struct ks_virtual *virt); /* NULL is fine */
+
 /* ---- file.c ---- */
+
+/* A handle without a vnode, in the list of directories. */
+struct ks_fh *ks_fh_new_bare(struct ks_vfs *v, const struct ks_attr *a, int flags);
 
 /* Before the content changes: setuid, setgid and file capabilities do not survive that. */
 int ks_fh_clear_priv(struct ks_fh *fh, const struct ks_ctx *c) KS_MUST_CHECK;

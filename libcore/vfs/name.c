@@ -3,15 +3,17 @@
 #include "vfs/internal.h"
 #include <string.h>
 
-static int may_change(struct ks_vfs *v, const char *name)
+static int may_change(struct ks_vfs *v, ks_ino_t parent, const char *name, bool make)
 {
-	return v->readonly ? -EROFS : ks_vfs_check_name(name);
+	int r = v->readonly ? -EROFS : ks_vfs_check_name(name);
+
+	return r < 0 ? r : ks_virtual_may_change(v, parent, name, make);
 }
 
 int ks_vfs_mknod(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
 		 uint32_t mode, uint32_t rdev, struct ks_attr *out)
 {
-	int r = may_change(v, name);
+	int r = may_change(v, parent, name, true);
 
 	if (r == 0 && (S_ISDIR(mode) || S_ISLNK(mode)))
 		r = -EINVAL;
@@ -21,7 +23,7 @@ int ks_vfs_mknod(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, cons
 int ks_vfs_mkdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
 		 uint32_t mode, struct ks_attr *out)
 {
-	int r = may_change(v, name);
+	int r = may_change(v, parent, name, true);
 
 	return r < 0 ? r
 		     : ks_meta_mknod(v->meta, &c->cred, parent, name, S_IFDIR | (mode & 07777), 0,
@@ -31,7 +33,7 @@ int ks_vfs_mkdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, cons
 int ks_vfs_symlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
 		   const char *target, struct ks_attr *out)
 {
-	int r = may_change(v, name);
+	int r = may_change(v, parent, name, true);
 
 	if (r < 0)
 		return r;
@@ -46,9 +48,11 @@ int ks_vfs_link(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, ks_ino_t
 		const char *newname, struct ks_attr *out)
 {
 	struct ks_vnode *vn;
-	int r = may_change(v, newname);
+	int r = may_change(v, newparent, newname, true);
 
 	(void)c;
+	if (r == 0 && ks_is_virtual(v, ino))
+		r = -EPERM;
 	if (r < 0)
 		return r;
 	/* An inode that gets its first name becomes visible to others: with everything that was written to it. */
@@ -81,7 +85,7 @@ static void lost_name(struct ks_vfs *v, const struct ks_attr *a)
 int ks_vfs_unlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name)
 {
 	struct ks_attr gone = { 0 };
-	int r = may_change(v, name);
+	int r = may_change(v, parent, name, false);
 
 	(void)c;
 	if (r == 0)
@@ -94,7 +98,7 @@ int ks_vfs_unlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, con
 int ks_vfs_rmdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name)
 {
 	struct ks_attr gone = { 0 };
-	int r = may_change(v, name);
+	int r = may_change(v, parent, name, false);
 
 	(void)c;
 	if (r == 0)
@@ -137,10 +141,10 @@ int ks_vfs_rename(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, con
 		  ks_ino_t newparent, const char *newname, unsigned int flags)
 {
 	struct ks_attr moved = { 0 }, replaced = { 0 };
-	int r = may_change(v, name);
+	int r = may_change(v, parent, name, false);
 
 	if (r == 0)
-		r = ks_vfs_check_name(newname);
+		r = may_change(v, newparent, newname, false);
 	if (r < 0)
 		return r;
 	if (flags & ~(unsigned int)(KS_RENAME_NOREPLACE | KS_RENAME_EXCHANGE | KS_RENAME_WHITEOUT))

@@ -118,6 +118,8 @@ ssize_t ks_vfs_copy_range(struct ks_fh *src, uint64_t src_off, struct ks_fh *dst
 		return -EISDIR;
 	if (!src->readable || !dst->writable)
 		return -EBADF;
+	if (src->virt)
+		return -EINVAL;
 	if (c->flags & KS_VFS_NOBLOCK)
 		return -EWOULDBLOCK;
 	ks_file_state(src->vn->file, &st);
@@ -140,7 +142,7 @@ int ks_vfs_seek(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, int when
 {
 	(void)c;
 	ks_fh_check(fh);
-	if (fh->dir || (whence != SEEK_DATA && whence != SEEK_HOLE))
+	if (!fh->vn || (whence != SEEK_DATA && whence != SEEK_HOLE))
 		return -EINVAL;
 	return ks_file_seek(fh->vn->file, off, whence == SEEK_HOLE, out);
 }

@@ -38,6 +38,7 @@ static void free_vfs(struct ks_vfs *v)
 	pthread_mutex_destroy(&v->dirs_mu);
 	pthread_mutex_destroy(&v->ghosts_mu);
 	free(v->ghosts);
+	ks_virtual_free(v->virt);
 	pthread_mutex_destroy(&v->unsynced_mu);
 	pthread_mutex_destroy(&v->maint_mu);
 	pthread_cond_destroy(&v->maint_wake);

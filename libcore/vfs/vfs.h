@@ -91,6 +91,7 @@ int ks_vfs_removexattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino,
 struct ks_open_how {
 	bool keep_cache; /* out: what the kernel has cached of this file is still right (change counter unmoved) */
 	bool direct_io; /* out: opened write-only: bypass the page cache */
+	bool made_up;   /* out: of the hidden directory: always bypass it, a size is not known */
 };
 /* @flags: as open(2): access mode, O_APPEND, O_TRUNC (honoured: one commit), O_DIRECT. */
 int ks_vfs_open(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, int flags,
@@ -143,5 +144,34 @@ struct ks_vfs_stats {
 	struct ks_object_stats store;
 };
 void ks_vfs_stats(struct ks_vfs *v, struct ks_vfs_stats *out);
+
+/* The statistics one by one, as people and programs are shown them: the only list of their names. */
+struct ks_counter {
+	const char *name; /* "upload_bytes" */
+	const char *help;
+	bool bytes; /* its unit */
+	bool grows; /* only ever, until the process ends */
+	uint64_t value;
+};
+typedef void ks_counter_fn(void *arg, const struct ks_counter *counter);
+void ks_vfs_counters(struct ks_vfs *v, ks_counter_fn *fn, void *arg);
+
+/* ---- the hidden directory of a mount ---- */
+
+/*
+ * .kiseki at the root of the vfs, once it was asked for: never listed, found by name, changed by nobody. It hides an entry of that name. What its files say is
+ * made when one is opened, by whoever knows.
+ */
+#define KS_VIRTUAL_NAME ".kiseki"
+enum ks_virtual_file { KS_VIRTUAL_STATS, KS_VIRTUAL_METRICS, KS_VIRTUAL_CONFIG };
+struct ks_virtual_opts {
+	uid_t uid; /* the owner, who alone may look */
+	gid_t gid;
+	/* Appends the whole text. Any thread. */
+	int (*text)(void *arg, enum ks_virtual_file file, struct ks_buf *out);
+	void *arg;
+};
+int ks_vfs_start_virtual(struct ks_vfs *v, const struct ks_virtual_opts *o)
+	KS_MUST_CHECK; /* before the first operation */
 
 #endif

@@ -7,7 +7,6 @@
 #include "base/thread.h"
 #include <dirent.h>
 #include <errno.h>
-#include <jansson.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,12 +25,10 @@
 
 struct ks_control {
 	struct ks_vfs *v;
-	struct ks_control_info info;
+	const struct ks_mount_info *info;
 	char *path;
-	int fd;                /* listens */
-	int stop;              /* eventfd */
-	uint64_t dev;          /* atomic */
-	const char *transport; /* atomic */
+	int fd;   /* listens */
+	int stop; /* eventfd */
 	pthread_t thread;
 	struct ks_workers *workers;
 };
@@ -164,60 +161,11 @@ int ks_control_path(char **path)
 
 /* ---- server ---- */
 
-static json_t *ping(struct ks_control *c)
+/* Says that it went well. NULL stays what it is: no memory. */
+static json_t *ok(json_t *o)
 {
-	uint64_t dev = __atomic_load_n(&c->dev, __ATOMIC_RELAXED);
-	const char *transport = __atomic_load_n(&c->transport, __ATOMIC_RELAXED);
-	char text[32];
-
-	snprintf(text, sizeof(text), "%u:%u", major(dev), minor(dev));
-	/* A mount point need not be UTF-8; the device says the same. */
-	return json_pack("{s:b, s:i, s:s*, s:s, s:s*, s:s*, s:s}", "ok", 1, "pid", (int)getpid(),
-			 "mountpoint", c->info.mountpoint, "device", text, "transport", transport,
-			 "volume", c->info.volume, "version", c->info.version);
-}
-
-static json_t *stats(struct ks_control *c)
-{
-	struct ks_vfs_stats s;
-	json_t *o = ping(c);
-
-	ks_vfs_stats(c->v, &s);
-	const struct {
-		const char *name;
-		uint64_t value;
-	} rows[] = {
-		{ "open_files", s.open_files },
-		{ "pool_bytes", s.data.pool_bytes },
-		{ "dirty_bytes", s.data.dirty_bytes },
-		{ "clean_bytes", s.data.clean_bytes },
-		{ "free_bytes", s.data.free_bytes },
-		{ "uploads", s.data.uploads },
-		{ "upload_bytes", s.data.upload_bytes },
-		{ "fetches", s.data.fetches },
-		{ "fetch_bytes", s.data.fetch_bytes },
-		{ "page_hits", s.data.page_hits },
-		{ "page_misses", s.data.page_misses },
-		{ "readahead_pages", s.data.readahead_pages },
-		{ "readahead_unused", s.data.readahead_unused },
-		{ "commits", s.data.commits },
-		{ "slices", s.data.slices },
-		{ "buffer_waits", s.data.waits },
-		{ "meta_reads", s.engine.reads },
-		{ "meta_scans", s.engine.scans },
-		{ "meta_commits", s.engine.commits },
-		{ "meta_retries", s.engine.retries },
-		{ "meta_batches", s.engine.batches },
-		{ "meta_bytes", s.engine.size_bytes },
-		{ "object_gets", s.store.gets },
-		{ "object_puts", s.store.puts },
-		{ "object_deletes", s.store.dels },
-		{ "object_errors", s.store.errors },
-		{ "object_get_bytes", s.store.get_bytes },
-		{ "object_put_bytes", s.store.put_bytes },
-	};
-	for (size_t i = 0; o && i < KS_ARRAY_SIZE(rows); i++)
-		json_object_set_new(o, rows[i].name, json_integer((json_int_t)rows[i].value));
+	if (o)
+		json_object_set_new(o, "ok", json_true());
 	return o;
 }
 
@@ -238,13 +186,13 @@ static json_t *answer(struct ks_control *c, const char *line, size_t n)
 	if (!op) {
 		reply = failure(-EINVAL, "a request is one line: {\"op\":\"ping\"}");
 	} else if (strcmp(op, "ping") == 0) {
-		reply = ping(c);
+		reply = ok(ks_mount_json(c->info));
 	} else if (strcmp(op, "stats") == 0) {
-		reply = stats(c);
+		reply = ok(ks_stats_json(c->info, c->v));
 	} else if (strcmp(op, "flush") == 0) {
 		ks_fail_clear();
 		r = ks_vfs_syncfs(c->v);
-		reply = r < 0 ? failure(r, ks_fail_text()) : ping(c);
+		reply = r < 0 ? failure(r, ks_fail_text()) : ok(ks_mount_json(c->info));
 	} else {
 		reply = failure(-EOPNOTSUPP, "no such operation: ping, stats, flush");
 	}
@@ -364,7 +312,7 @@ static int listen_at(const char *path)
 }
 
 int ks_control_start(struct ks_control **out, const char *path, struct ks_vfs *v,
-		     const struct ks_control_info *info)
+		     const struct ks_mount_info *info)
 {
 	struct ks_control *c = calloc(1, sizeof(*c));
 	int r;
@@ -372,7 +320,7 @@ int ks_control_start(struct ks_control **out, const char *path, struct ks_vfs *v
 	if (!c)
 		return -ENOMEM;
 	c->v = v;
-	c->info = *info;
+	c->info = info;
 	c->stop = -1;
 	c->path = strdup(path);
 	r = c->fd = c->path ? listen_at(path) : -ENOMEM;
@@ -394,16 +342,6 @@ int ks_control_start(struct ks_control **out, const char *path, struct ks_vfs *v
 	}
 	*out = c;
 	return 0;
-}
-
-void ks_control_set_device(struct ks_control *c, dev_t dev)
-{
-	__atomic_store_n(&c->dev, (uint64_t)dev, __ATOMIC_RELAXED);
-}
-
-void ks_control_set_transport(struct ks_control *c, const char *transport)
-{
-	__atomic_store_n(&c->transport, transport, __ATOMIC_RELAXED);
 }
 
 void ks_control_stop(struct ks_control *c)

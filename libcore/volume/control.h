@@ -5,7 +5,7 @@
  * One line of JSON in, {"op":"ping"}, one line out, {"ok":true,...} or {"ok":false,"errno":"EIO","error":"text"}. kiseki-json(7) has the members.
  *
  *	ping	pid, mountpoint, device, transport (once the mount answers), volume, version
- *	stats	ping's, and the counters of ks_vfs_stats
+ *	stats	ping's, and the counters
  *	flush	everything written so far is stored and durable when the answer comes
  *
  * The socket is PID.sock in /run/kiseki (root), $XDG_RUNTIME_DIR/kiseki, or /tmp/kiseki-UID; directory 0700, socket 0600.
@@ -13,21 +13,15 @@
 #ifndef KS_VOLUME_CONTROL_H
 #define KS_VOLUME_CONTROL_H
 
-#include "vfs/vfs.h"
+#include "volume/inspect.h"
 
 struct ks_control;
 
-struct ks_control_info { /* what ping answers; borrowed until the stop */
-	const char *volume, *mountpoint, *version;
-};
-
 /* Where this process's socket goes; the directory is made, sockets of processes that are gone are removed. Owned. Return: 0; -errno, raised. */
 int ks_control_path(char **path) KS_MUST_CHECK;
+/* @info is borrowed until the stop. */
 int ks_control_start(struct ks_control **out, const char *path, struct ks_vfs *v,
-		     const struct ks_control_info *info) KS_MUST_CHECK;
-/* The device of the mounted file system, and what carries its requests (static text): once they are known. */
-void ks_control_set_device(struct ks_control *c, dev_t dev);
-void ks_control_set_transport(struct ks_control *c, const char *transport);
+		     const struct ks_mount_info *info) KS_MUST_CHECK;
 void ks_control_stop(struct ks_control *c); /* removes the socket; NULL is fine */
 
 /**

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* virtual_test.c: the hidden directory, without a kernel. */
+#include "base/tap.h"
+#include "base/thread.h"
+#include "vfs/vfs.h"
+#include <fcntl.h>
+#include <unistd.h>
+
+struct rig {
+	struct ks_vfs *v;
+	struct ks_ctx c;
+	int made; /* texts, so far */
+};
+
+static int text(void *arg, enum ks_virtual_file file, struct ks_buf *out)
+{
+	struct rig *g = arg;
+
+	return ks_buf_printf(out, "file %d, text %d\n", (int)file, ++g->made);
+}
+
+static void start(struct rig *g, const char *name, ks_ino_t root, bool hidden)
+{
+	struct ks_volume_settings s = { .format_version = 1,
+					.block_size = KS_BLOCK_DEFAULT,
+					.data_url = "mem://virtual" };
+	struct ks_meta_opts mo = { .noatime = true };
+	struct ks_vfs_opts vo = { .root = root, .data = { .buffer_bytes = 32 * KS_MIB } };
+	struct ks_virtual_opts o = { .uid = 1000, .gid = 100, .text = text, .arg = g };
+	char url[64];
+	int r;
+
+	*g = (struct rig){ 0 };
+	snprintf(url, sizeof(url), "mem://%s", name);
+	snprintf(s.name, sizeof(s.name), "%s", name);
+	r = ks_meta_format(url, &s, 0, 0);
+	ks_check(r == 0 || r == -EEXIST);
+	ks_check_ok(ks_vfs_new(&g->v));
+	mo.hooks = ks_vfs_hooks(g->v);
+	ks_check_ok(ks_meta_open(&vo.meta, url, &mo));
+	ks_check_ok(ks_object_open(&vo.store, url));
+	ks_check_ok(ks_meta_session_start(vo.meta, KS_SESSION_TOOL, "virtual_test", "", ""));
+	ks_check_ok(ks_vfs_start(g->v, &vo));
+	if (hidden)
+		ks_check_ok(ks_vfs_start_virtual(g->v, &o));
+}
+
+static void stop(struct rig *g)
+{
+	ks_check_ok(ks_vfs_close(g->v));
+}
+
+static struct ks_attr find(struct rig *g, const char *name)
+{
+	struct ks_attr dir = { 0 }, a = { 0 };
+
+	ks_check_ok(ks_vfs_lookup(g->v, &g->c, ks_vfs_root(g->v), KS_VIRTUAL_NAME, &dir));
+	if (!name)
+		return dir;
+	ks_check_ok(ks_vfs_lookup(g->v, &g->c, dir.ino, name, &a));
+	return a;
+}
+
+static struct ks_fh *open_file(struct rig *g, const char *name)
+{
+	struct ks_open_how how = { 0 };
+	struct ks_fh *fh = NULL;
+
+	ks_check_ok(ks_vfs_open(g->v, &g->c, find(g, name).ino, O_RDONLY, &fh, &how));
+	ks_check(how.made_up);
+	return fh;
+}
+
+/* Counts entries, and stops after so many. */
+struct count {
+	int n, max;
+	uint64_t cookie;
+	bool hidden_seen;
+};
+
+static int count_one(void *arg, const char *name, size_t n, uint64_t cookie, ks_ino_t ino,
+		     uint32_t dtype, const struct ks_attr *a, bool glued)
+{
+	struct count *k = arg;
+
+	(void)dtype;
+	ks_check(!glued);
+	ks_check(!a || a->ino == ino);
+	if (k->n == k->max)
+		return 1;
+	k->n++;
+	k->cookie = cookie;
+	if (n == strlen(KS_VIRTUAL_NAME) && memcmp(name, KS_VIRTUAL_NAME, n) == 0)
+		k->hidden_seen = true;
+	return 0;
+}
+
+KS_TEST(found_and_not_listed)
+{
+	struct rig g;
+	struct ks_attr dir, a;
+	struct count k = { .max = 100 };
+	struct ks_fh *fh;
+
+	start(&g, "listed", 0, true);
+	dir = find(&g, NULL);
+	ks_check_eq(dir.mode, S_IFDIR | 0500);
+	ks_check_eq(dir.uid, 1000);
+	ks_check_eq(dir.gid, 100);
+	ks_check(dir.ino > 1 && dir.ino < 16);
+	a = find(&g, "stats");
+	ks_check_eq(a.mode, S_IFREG | 0400);
+	ks_check_eq(a.size, 0);
+	ks_check(a.ino > 1 && a.ino < 16 && a.ino != dir.ino);
+	ks_check_ok(ks_vfs_getattr(g.v, &g.c, a.ino, &a));
+	ks_check_eq(ks_vfs_lookup(g.v, &g.c, dir.ino, "none", &a), -ENOENT);
+	ks_check_eq(ks_vfs_lookup(g.v, &g.c, a.ino, "x", &a), -ENOTDIR);
+	ks_check_eq(ks_vfs_getattr(g.v, &g.c, 15, &a), -ESTALE);
+	ks_check_ok(ks_vfs_lookup(g.v, &g.c, dir.ino, "..", &a));
+	ks_check_eq(a.ino, KS_ROOT_INO);
+	ks_check_ok(ks_vfs_opendir(g.v, &g.c, KS_ROOT_INO, &fh));
+	ks_check_ok(ks_vfs_readdir(fh, &g.c, 0, true, count_one, &k));
+	ks_check_eq(k.n, 2);
+	ks_check(!k.hidden_seen);
+	ks_vfs_release(fh);
+	/* Its own entries, one by one. */
+	ks_check_ok(ks_vfs_opendir(g.v, &g.c, dir.ino, &fh));
+	for (int i = 1; i < 20; i++) {
+		k.max = i;
+		k.n = i - 1;
+		ks_check_ok(ks_vfs_readdir(fh, &g.c, i == 1 ? 0 : k.cookie, i % 2, count_one, &k));
+		if (k.n < i)
+			break;
+	}
+	ks_check(k.n >= 5 && k.n < 10);
+	ks_vfs_release(fh);
+	stop(&g);
+}
+
+KS_TEST(not_without_being_asked_for)
+{
+	struct rig g;
+	struct ks_attr a;
+
+	start(&g, "tool", 0, false);
+	ks_check_eq(ks_vfs_lookup(g.v, &g.c, KS_ROOT_INO, KS_VIRTUAL_NAME, &a), -ENOENT);
+	ks_check_ok(ks_vfs_mkdir(g.v, &g.c, KS_ROOT_INO, KS_VIRTUAL_NAME, 0755, &a));
+	ks_check(a.ino >= 16);
+	ks_check_ok(ks_vfs_rmdir(g.v, &g.c, KS_ROOT_INO, KS_VIRTUAL_NAME));
+	ks_check_eq(ks_vfs_getattr(g.v, &g.c, 2, &a), -ESTALE);
+	stop(&g);
+}
+
+KS_TEST(nothing_changes_it)
+{
+	struct rig g;
+	struct ks_attr dir, a, f, in = { .mode = 0777 };
+	struct ks_open_how how;
+	struct ks_fh *fh;
+	struct ks_buf b = { 0 };
+	const ks_ino_t root = KS_ROOT_INO;
+	const char *hid = KS_VIRTUAL_NAME;
+
+	start(&g, "changes", 0, true);
+	dir = find(&g, NULL);
+	a = find(&g, "config");
+	ks_check_ok(ks_vfs_mknod(g.v, &g.c, root, "f", S_IFREG | 0644, 0, &f));
+	ks_check_eq(ks_vfs_mkdir(g.v, &g.c, root, hid, 0755, &in), -EEXIST);
+	ks_check_eq(ks_vfs_mknod(g.v, &g.c, dir.ino, "x", S_IFREG, 0, &in), -EPERM);
+	ks_check_eq(ks_vfs_symlink(g.v, &g.c, root, hid, "f", &in), -EEXIST);
+	ks_check_eq(ks_vfs_link(g.v, &g.c, f.ino, root, hid, &in), -EEXIST);
+	ks_check_eq(ks_vfs_link(g.v, &g.c, a.ino, root, "x", &in), -EPERM);
+	ks_check_eq(ks_vfs_unlink(g.v, &g.c, dir.ino, "config"), -EPERM);
+	ks_check_eq(ks_vfs_rmdir(g.v, &g.c, root, hid), -EPERM);
+	ks_check_eq(ks_vfs_rename(g.v, &g.c, root, hid, root, "x", 0), -EPERM);
+	ks_check_eq(ks_vfs_rename(g.v, &g.c, root, "f", root, hid, 0), -EPERM);
+	ks_check_eq(ks_vfs_rename(g.v, &g.c, root, "f", dir.ino, "f", 0), -EPERM);
+	in.mode = 0777;
+	ks_check_eq(ks_vfs_setattr(g.v, &g.c, a.ino, KS_SET_MODE, &in, &f), -EPERM);
+	ks_check_eq(ks_vfs_setattr(g.v, &g.c, a.ino, KS_SET_SIZE, &in, &f), -EPERM);
+	ks_check_eq(ks_vfs_setxattr(g.v, &g.c, a.ino, "user.x", "", 0, 0), -EPERM);
+	ks_check_eq(ks_vfs_removexattr(g.v, &g.c, a.ino, "user.x"), -EPERM);
+	ks_check_eq(ks_vfs_getxattr(g.v, &g.c, a.ino, "user.x", &b), -ENODATA);
+	ks_check_ok(ks_vfs_listxattr(g.v, &g.c, a.ino, &b));
+	ks_check_eq(b.n, 0);
+	ks_check_eq(ks_vfs_readlink(g.v, &g.c, a.ino, &b), -EINVAL);
+	ks_check_eq(ks_vfs_open(g.v, &g.c, a.ino, O_RDWR, &fh, &how), -EPERM);
+	ks_check_eq(ks_vfs_open(g.v, &g.c, a.ino, O_RDONLY | O_TRUNC, &fh, &how), -EPERM);
+	ks_check_eq(ks_vfs_open(g.v, &g.c, dir.ino, O_RDONLY, &fh, &how), -EISDIR);
+	ks_check_eq(
+		ks_vfs_create(g.v, &g.c, dir.ino, "config", 0644, O_RDWR | O_EXCL, &f, &fh, &how),
+		-EPERM);
+	ks_check_eq(ks_vfs_create(g.v, &g.c, root, hid, 0644, O_RDWR | O_EXCL, &f, &fh, &how),
+		    -EEXIST);
+	ks_check_eq(ks_vfs_tmpfile(g.v, &g.c, dir.ino, 0644, O_RDWR, &f, &fh), -EPERM);
+	stop(&g);
+}
+
+KS_TEST(an_open_is_a_snapshot)
+{
+	struct rig g;
+	struct ks_fh *one, *two, *left;
+	struct ks_ctx try = { .flags = KS_VFS_NOBLOCK };
+	struct ks_open_how how;
+	char buf[64] = "";
+	uint64_t at;
+
+	start(&g, "snapshot", 0, true);
+	one = open_file(&g, "stats");
+	two = open_file(&g, "metrics");
+	ks_check_eq(ks_vfs_read(one, &g.c, 0, buf, 5), 5);
+	ks_check_eq(ks_vfs_read(one, &g.c, 5, buf + 5, sizeof(buf) - 5), 10);
+	ks_check_mem(buf, "file 0, text 1\n", 15);
+	ks_check_eq(ks_vfs_read(one, &g.c, 15, buf, 5), 0);
+	ks_check_eq(ks_vfs_read(two, &g.c, 0, buf, sizeof(buf)), 15);
+	ks_check_mem(buf, "file 1, text 2\n", 15);
+	ks_check_eq(ks_vfs_write(one, &g.c, 0, "x", 1), -EBADF);
+	ks_check_ok(ks_vfs_flush(one, &g.c));
+	ks_check_ok(ks_vfs_fsync(one, &g.c, false));
+	ks_check_eq(ks_vfs_seek(one, &g.c, 0, SEEK_DATA, &at), -EINVAL);
+	ks_check_eq(ks_vfs_fallocate(one, &g.c, 0, 0, 1), -EBADF);
+	ks_check_eq(ks_vfs_open(g.v, &try, find(&g, "stats").ino, O_RDONLY, &left, &how),
+		    -EWOULDBLOCK);
+	ks_vfs_release(one);
+	ks_vfs_release(two);
+	/* Left open: closing the vfs frees it. */
+	left = open_file(&g, "config");
+	ks_check(left);
+	stop(&g);
+}
+
+KS_TEST(subtree)
+{
+	struct rig g;
+	struct ks_meta *hold;
+	struct ks_attr d, a;
+
+	start(&g, "vsub", 0, false);
+	ks_check_ok(ks_meta_open(&hold, "mem://vsub", &(struct ks_meta_opts){ 0 }));
+	ks_check_ok(ks_vfs_mkdir(g.v, &g.c, KS_ROOT_INO, "d", 0755, &d));
+	ks_check_ok(ks_vfs_mkdir(g.v, &g.c, d.ino, "e", 0755, &a));
+	stop(&g);
+	start(&g, "vsub", d.ino, true);
+	ks_check_eq(find(&g, NULL).parent, d.ino);
+	ks_check_ok(ks_vfs_lookup(g.v, &g.c, find(&g, NULL).ino, "..", &a));
+	ks_check_eq(a.ino, d.ino);
+	ks_check_ok(ks_vfs_lookup(g.v, &g.c, d.ino, "e", &a));
+	ks_check_eq(ks_vfs_lookup(g.v, &g.c, a.ino, KS_VIRTUAL_NAME, &a), -ENOENT);
+	stop(&g);
+	ks_meta_close(hold);
+}
+
+static void check_counter(void *arg, const struct ks_counter *c)
+{
+	int *n = arg;
+
+	++*n;
+	ks_check(c->name[0] && c->help[0]);
+	/* OpenMetrics wants the unit at the end of the name. */
+	ks_check_eq(c->bytes,
+		    strlen(c->name) > 6 && strcmp(c->name + strlen(c->name) - 6, "_bytes") == 0);
+}
+
+KS_TEST(counters)
+{
+	struct rig g;
+	int n = 0;
+
+	start(&g, "counters", 0, false);
+	ks_vfs_counters(g.v, check_counter, &n);
+	ks_check(n > 20);
+	stop(&g);
+}
+
+KS_TEST_MAIN()
