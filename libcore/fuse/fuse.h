@@ -36,6 +36,9 @@ int ks_fuse_mount(struct ks_fuse *f, const char *mountpoint) KS_MUST_CHECK;
 int ks_fuse_run(struct ks_fuse *f) KS_MUST_CHECK;
 /* Makes ks_fuse_run() return soon. Any thread, not a signal handler. */
 void ks_fuse_stop(struct ks_fuse *f);
+/* Who reads a stream of the hidden directory comes to its end, and may let go of the mount. */
+void ks_fuse_end_streams(struct ks_fuse *f);
+bool ks_fuse_has_streams(const struct ks_fuse *f); /* somebody has one open */
 /* Detaches from the mount point if still mounted, and drops the connection. */
 void ks_fuse_unmount(struct ks_fuse *f);
 void ks_fuse_free(struct ks_fuse *f); /* NULL is fine */

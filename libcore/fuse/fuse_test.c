@@ -81,6 +81,12 @@ static void init(struct rig *g)
 	ks_check_eq(out.max_write, 1 << 20);
 }
 
+static int text(void *arg, enum ks_virtual_file file, struct ks_buf *out)
+{
+	(void)arg;
+	return ks_buf_printf(out, "%d", (int)file);
+}
+
 static void start(struct rig *g, ks_ino_t root, const char *name)
 {
 	struct ks_volume_settings s = { .format_version = 1,
@@ -107,6 +113,7 @@ static void start(struct rig *g, ks_ino_t root, const char *name)
 	ks_check_ok(ks_object_open(&vo.store, url));
 	ks_check_ok(ks_meta_session_start(vo.meta, KS_SESSION_TOOL, "fuse_test", "", ""));
 	ks_check_ok(ks_vfs_start(g->v, &vo));
+	ks_check_ok(ks_vfs_start_virtual(g->v, &(struct ks_virtual_opts){ .text = text }));
 	ks_check_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, g->fds), 0);
 	for (int i = 0; i < 2; i++)
 		setsockopt(g->fds[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
@@ -518,6 +525,101 @@ KS_TEST(many_at_once)
 		ks_check_eq(seen, (1ull << 40) - 1);
 		seen = 0;
 	}
+	stop(&g);
+}
+
+/* ---- the access log ---- */
+
+static uint64_t open_log(struct rig *g, uint64_t *fh)
+{
+	uint32_t how = 0;
+	uint64_t node;
+
+	ks_check_eq(call_name(g, FUSE_LOOKUP, 1, ".kiseki"), 0);
+	node = entry(g).nodeid;
+	ks_check_eq(call_name(g, FUSE_LOOKUP, node, "accesslog"), 0);
+	node = entry(g).nodeid;
+	ks_check_ok(open_(g, node, O_RDONLY, fh, &how));
+	ks_check((how & FOPEN_DIRECT_IO) && (how & FOPEN_NONSEEKABLE));
+	return node;
+}
+
+/* Sends a request and does not wait. */
+static uint64_t send_(struct rig *g, uint32_t op, uint64_t node, const void *p, size_t n)
+{
+	struct fuse_in_header in = { .len = (uint32_t)(sizeof(in) + n),
+				     .opcode = op,
+				     .unique = ++g->unique,
+				     .nodeid = node,
+				     .uid = 12,
+				     .pid = 34 };
+	struct iovec iov[] = { { &in, sizeof(in) }, { (void *)(uintptr_t)p, n } };
+
+	ks_check_eq(writev(g->fds[1], iov, 2), in.len);
+	return in.unique;
+}
+
+/* The next reply must be that one's: its error, or how many bytes are in g->reply. */
+static int reply_to(struct rig *g, uint64_t unique)
+{
+	struct fuse_out_header out;
+	ssize_t n = recv(g->fds[1], g->reply - sizeof(out), MSG_MAX, 0);
+
+	ks_check(n >= (ssize_t)sizeof(out));
+	memcpy(&out, g->reply - sizeof(out), sizeof(out));
+	ks_check_eq(out.unique, unique);
+	g->reply[(size_t)n - sizeof(out)] = '\0';
+	return out.error ? out.error : (int)((size_t)n - sizeof(out));
+}
+
+KS_TEST(log_is_waited_for)
+{
+	struct rig g;
+	struct fuse_read_in in = { .size = 65536 };
+	struct fuse_getattr_in attr = { 0 };
+	struct fuse_interrupt_in intr;
+	uint64_t node, read, other;
+
+	start(&g, 0, "log");
+	node = open_log(&g, &in.fh);
+	in.flags = O_NONBLOCK;
+	ks_check_eq(call1(&g, FUSE_READ, node, &in, sizeof(in)), -EAGAIN);
+	in.flags = 0;
+	read = send_(&g, FUSE_READ, node, &in, sizeof(in));
+	/* What concerns the hidden directory itself is not told: it would never end. */
+	other = send_(&g, FUSE_GETATTR, node, &attr, sizeof(attr));
+	ks_check_eq(reply_to(&g, other), sizeof(struct fuse_attr_out));
+	other = send_(&g, FUSE_LOOKUP, 1, "a\"\n", 4);
+	ks_check_eq(reply_to(&g, other), sizeof(struct fuse_entry_out));
+	ks_check(reply_to(&g, read) > 0);
+	ks_check(strstr(g.reply, "Z uid=12 pid=34 lookup ino=1 name=\"a\\\"\\x0a\" = -ENOENT 0.0"));
+	/* A signal for the reader. */
+	read = send_(&g, FUSE_READ, node, &in, sizeof(in));
+	intr.unique = read;
+	send_(&g, FUSE_INTERRUPT, 0, &intr, sizeof(intr));
+	ks_check_eq(reply_to(&g, read), -EINTR);
+	/* One more of them than may wait; they are not served in order. */
+	for (int i = 0; i < KS_LOG_READERS + 1; i++)
+		read = send_(&g, FUSE_READ, node, &in, sizeof(in));
+	ks_check(recv(g.fds[1], g.reply, 1024, 0) > 0);
+	ks_fuse_end_streams(g.f);
+	for (int i = 0; i < KS_LOG_READERS; i++)
+		ks_check_eq(recv(g.fds[1], g.reply, 1024, 0), sizeof(struct fuse_out_header));
+	ks_check_eq(read_(&g, node, in.fh, 0, 100), 0);
+	ks_check_eq(release(&g, FUSE_RELEASE, node, in.fh), 0);
+	stop(&g);
+}
+
+KS_TEST(log_reader_at_the_end)
+{
+	struct rig g;
+	struct fuse_read_in in = { .size = 4096 };
+	uint64_t node;
+
+	start(&g, 0, "logend");
+	node = open_log(&g, &in.fh);
+	send_(&g, FUSE_READ, node, &in, sizeof(in));
+	/* Nobody comes for it any more. */
 	stop(&g);
 }
 

@@ -29,6 +29,15 @@ struct ks_fuse {
 	struct ks_transport_opts topts;
 	struct fuse_session *se;
 	bool mounted;
+	const unsigned int *listeners; /* of the access log; atomic */
+
+	pthread_mutex_t wait_mu;
+	struct ks_waiting {
+		fuse_req_t req; /* NULL: a free place */
+		struct ks_fh *fh;
+		size_t size;
+	} waiting[KS_LOG_READERS]; /* [wait_mu] */
+	unsigned int nwaiting;     /* [wait_mu] places taken; atomic, read without the lock */
 
 	pthread_mutex_t mu;
 	pthread_t runner; /* [mu] the thread in ks_fuse_run() */
@@ -41,7 +50,23 @@ void ks_fuse_ops_attrs(struct fuse_lowlevel_ops *ops);
 void ks_fuse_ops_files(struct fuse_lowlevel_ops *ops);
 void ks_fuse_ops_dirs(struct fuse_lowlevel_ops *ops);
 
+/* ---- oplog.c ---- */
+
+/* fuse_session_process_buf(), with a line for the access log while somebody reads that. Every transport comes through here. */
+void ks_fuse_process(struct ks_fuse *f, const struct fuse_buf *buf);
+
+/* ---- waiting.c ---- */
+
+void ks_fuse_waiting_init(struct ks_fuse *f);
+void ks_fuse_waiting_destroy(struct ks_fuse *f); /* ends the log; nothing is served any more */
+/* The read of a stream that has nothing now: answered when it has, by another thread. Takes @req over. */
+void ks_fuse_wait(fuse_req_t req, struct ks_fh *fh, size_t size);
+
 /* ---- what every operation needs (reply.c) ---- */
+
+/* What the operation that this thread serves came to: 0, -errno; KS_FUSE_AGAIN: it will be served once more. */
+extern _Thread_local int ks_fuse_result;
+#define KS_FUSE_AGAIN 1
 
 static inline struct ks_fuse *ks_fuse_of(fuse_req_t req)
 {

@@ -17,6 +17,7 @@ static void set_info(const struct ks_fuse *f, struct fuse_file_info *fi, struct 
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 15)
 	fi->parallel_direct_writes = fi->direct_io;
 #endif
+	fi->nonseekable = how->stream;
 	/* Nothing was written: closing has nothing to wait for. The kernel drops its own locks without being told. */
 	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY;
 }
@@ -100,7 +101,9 @@ static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off,
 		buf = ks_fuse_buffer(size);
 	if (buf)
 		n = ks_vfs_read(ks_fuse_fh(fi), &c, (uint64_t)off, buf, size);
-	if (n < 0)
+	if (n == -EAGAIN && !(fi->flags & O_NONBLOCK) && ks_fh_is_stream(ks_fuse_fh(fi)))
+		ks_fuse_wait(req, ks_fuse_fh(fi), size);
+	else if (n < 0)
 		ks_fuse_reply(req, &c, (int)n);
 	else
 		KS_IGNORE(fuse_reply_buf(req, buf, (size_t)n));

@@ -13,6 +13,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		/* Node 0: the kernel remembers that there is no such name. */
 		struct fuse_entry_param none = { .entry_timeout = f->entry_s };
 
+		ks_fuse_result = r;
 		KS_IGNORE(fuse_reply_entry(req, &none));
 		return;
 	}

@@ -6,6 +6,8 @@
 #define BUFFER_MIN ((size_t)1 << 20) /* the largest READ of the kernel's defaults */
 #define BLKSIZE 65536                /* what stdio and cp take as the unit of I/O */
 
+_Thread_local int ks_fuse_result;
+
 struct ks_ctx ks_fuse_ctx(fuse_req_t req)
 {
 	const struct fuse_ctx *fc = fuse_req_ctx(req);
@@ -25,10 +27,12 @@ void ks_fuse_reply(fuse_req_t req, const struct ks_ctx *c, int r)
 	const struct ks_transport_ops *t = ks_fuse_of(req)->transport;
 
 	if (r == -EWOULDBLOCK && (c->flags & KS_VFS_NOBLOCK)) {
+		ks_fuse_result = KS_FUSE_AGAIN;
 		fuse_reply_none(req);
 		t->again();
 		return;
 	}
+	ks_fuse_result = r;
 	/* A reply that fails is one that nobody waits for any more. */
 	KS_IGNORE(fuse_reply_err(req, -r));
 }

@@ -125,6 +125,7 @@ int ks_fuse_new(struct ks_fuse **out, const struct ks_fuse_opts *o)
 						       .single = o->single,
 						       .arg = o->transport_arg };
 		pthread_mutex_init(&f->mu, NULL);
+		ks_fuse_waiting_init(f);
 		ks_fuse_ops_names(&ops);
 		ks_fuse_ops_attrs(&ops);
 		ks_fuse_ops_files(&ops);
@@ -138,6 +139,8 @@ int ks_fuse_new(struct ks_fuse **out, const struct ks_fuse_opts *o)
 	}
 	fuse_opt_free_args(&args);
 	if (r < 0) {
+		if (f && f->listeners)
+			ks_fuse_waiting_destroy(f);
 		free(f);
 		return r;
 	}
@@ -202,6 +205,7 @@ void ks_fuse_stop(struct ks_fuse *f)
 	struct timespec pause = { .tv_nsec = 10 * KS_NS_PER_MS };
 	bool running;
 
+	ks_fuse_end_streams(f);
 	fuse_session_exit(f->se);
 	/* The signal may come just before the runner waits: again, until it has seen that it is over. */
 	do {
@@ -215,8 +219,19 @@ void ks_fuse_stop(struct ks_fuse *f)
 	} while (running);
 }
 
+void ks_fuse_end_streams(struct ks_fuse *f)
+{
+	ks_vfs_log_end(f->vfs);
+}
+
+bool ks_fuse_has_streams(const struct ks_fuse *f)
+{
+	return __atomic_load_n(f->listeners, __ATOMIC_RELAXED) > 0;
+}
+
 void ks_fuse_unmount(struct ks_fuse *f)
 {
+	ks_fuse_end_streams(f);
 	if (f->mounted)
 		fuse_session_unmount(f->se);
 	f->mounted = false;
@@ -227,6 +242,7 @@ void ks_fuse_free(struct ks_fuse *f)
 	if (!f)
 		return;
 	ks_fuse_unmount(f);
+	ks_fuse_waiting_destroy(f);
 	if (f->transport->finish)
 		f->transport->finish(&f->topts);
 	fuse_session_destroy(f->se);

@@ -48,10 +48,22 @@ static void write_back(const char *mountpoint)
 		       ks_strerror(-errno));
 }
 
+/* Who reads the access log would keep the mount in use: it ends, and they have a moment to close it. */
+static void end_streams(struct ks_fuse *f)
+{
+	struct timespec pause = { .tv_nsec = 10000000 };
+
+	ks_fuse_end_streams(f);
+	for (int i = 0; i < 20 && ks_fuse_has_streams(f); i++)
+		nanosleep(&pause, NULL);
+}
+
 static void end_mount(struct ks_fuse_signals *s)
 {
-	int r = ks_fuse_umount(s->mountpoint, 0);
+	int r;
 
+	end_streams(s->f);
+	r = ks_fuse_umount(s->mountpoint, 0);
 	/* Unmounted: the kernel ends the session, after it has written everything back. */
 	if (r == 0)
 		return;

@@ -41,6 +41,7 @@ struct worker {
 };
 
 struct loop {
+	struct ks_fuse *f;
 	struct fuse_session *se;
 	int fd;
 	unsigned int max;
@@ -156,7 +157,7 @@ static void *serve(void *arg)
 			break;
 		}
 		note_request(l, &backlog);
-		fuse_session_process_buf(l->se, &buf);
+		ks_fuse_process(l->f, &buf);
 		__atomic_add_fetch(&l->served, 1, __ATOMIC_RELAXED);
 	}
 	tls_buf = NULL;
@@ -220,11 +221,13 @@ static void end_workers(struct loop *l)
 	}
 }
 
-static int run_threads(struct fuse_session *se, unsigned int max)
+static int run_threads(struct ks_fuse *f, struct fuse_session *se, unsigned int max)
 {
-	struct loop l = {
-		.se = se, .fd = fuse_session_fd(se), .max = max, .mu = PTHREAD_MUTEX_INITIALIZER
-	};
+	struct loop l = { .f = f,
+			  .se = se,
+			  .fd = fuse_session_fd(se),
+			  .max = max,
+			  .mu = PTHREAD_MUTEX_INITIALIZER };
 	int r = -ENOMEM;
 
 	l.workers = calloc(max, sizeof(*l.workers));
@@ -262,15 +265,30 @@ void *ks_classic_reply_buffer(size_t *size)
 	return (char *)tls_buf->mem + READ_MAX;
 }
 
+static int run_single(struct ks_fuse *f, struct fuse_session *se)
+{
+	struct fuse_buf buf = { 0 };
+	int r = 0;
+
+	while (!fuse_session_exited(se)) {
+		r = fuse_session_receive_buf(se, &buf);
+		if (r == -EINTR)
+			continue;
+		if (r <= 0)
+			break; /* 0: unmounted */
+		ks_fuse_process(f, &buf);
+	}
+	free(buf.mem);
+	return r < 0 && r != -EINTR ? r : 0;
+}
+
 static int run(struct fuse_session *se, struct ks_transport_opts *o)
 {
-	int r;
+	struct ks_fuse *f = ks_container_of(o, struct ks_fuse, topts);
 
-	if (!o->single)
-		return run_threads(se, o->threads ? o->threads : THREADS);
-	r = fuse_session_loop(se);
-	/* Positive: the signal that ended it, which cannot be: the handlers are ours. */
-	return r < 0 ? r : 0;
+	if (o->single)
+		return run_single(f, se);
+	return run_threads(f, se, o->threads ? o->threads : THREADS);
 }
 
 const struct ks_transport_ops ks_transport_classic = {

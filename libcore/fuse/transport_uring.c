@@ -37,7 +37,7 @@ static void prepare(void)
 }
 
 /* One reader for INIT and, on rings, for FORGET and INTERRUPT. Returns when INIT was answered and rings are not to be had, or at the end. */
-static int read_classic(struct fuse_session *se, struct ks_uring *u)
+static int read_classic(struct ks_fuse *f, struct fuse_session *se, struct ks_uring *u)
 {
 	struct fuse_buf buf = { 0 };
 	int r = 0;
@@ -50,17 +50,22 @@ static int read_classic(struct fuse_session *se, struct ks_uring *u)
 			continue;
 		if (r <= 0)
 			break; /* 0: unmounted */
-		fuse_session_process_buf(se, &buf);
+		ks_fuse_process(f, &buf);
 	}
 	free(buf.mem);
 	return r < 0 && r != -EINTR ? r : 0;
+}
+
+static void process(void *arg, const struct fuse_buf *buf)
+{
+	ks_fuse_process(arg, buf);
 }
 
 static int run(struct fuse_session *se, struct ks_transport_opts *o)
 {
 	static const struct fuse_custom_io io = { .writev = io_writev, .read = io_read };
 	struct ks_fuse *f = ks_container_of(o, struct ks_fuse, topts);
-	struct ks_uring_opts uo = { .depth = 0 };
+	struct ks_uring_opts uo = { .process = process, .arg = f };
 	struct ks_uring *u;
 	int r = ks_uring_new(&u, se, &uo);
 
@@ -70,7 +75,7 @@ static int run(struct fuse_session *se, struct ks_transport_opts *o)
 	r = fuse_session_custom_io(se, &io, fuse_session_fd(se));
 	if (r < 0)
 		return ks_fail(r, "libfuse does not take another transport");
-	r = read_classic(se, u);
+	r = read_classic(f, se, u);
 	if (r == 0 && !fuse_session_exited(se) && ks_uring_is_refused(u)) {
 		if (o->must)
 			return ks_fail(-EOPNOTSUPP, "no FUSE over io_uring: %s",

@@ -29,6 +29,7 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "fuse/uring_abi.h"
+#include "vfs/vfs.h"
 
 #include <errno.h>
 #include <fuse_lowlevel.h>
@@ -42,6 +43,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* Reads of the access log that wait hold an entry each, and must leave some to others. */
+enum { DEPTH_MIN = KS_LOG_READERS + 2 };
 enum { PAGE = 4096, DEPTH_MAX = 8, DEPTH_BUDGET = 128, WORKERS = 8 };
 
 #ifndef IORING_SETUP_SINGLE_ISSUER
@@ -84,6 +87,7 @@ struct queue {
 enum stage { STAGE_SETUP, STAGE_GO, STAGE_REFUSED };
 
 struct ks_uring {
+	struct ks_uring_opts opts;
 	struct fuse_session *se;
 	int fd;
 	unsigned int depth, nq, nworkers;
@@ -168,7 +172,7 @@ static struct entry *find_entry(struct ks_uring *u, uint64_t unique)
 		return tls_entry;
 	if (!atomic_load_explicit(&u->on, memory_order_acquire))
 		return NULL;
-	/* Nobody answers from a third thread today; a reply to a classic request (FORGET has none) ends here too. */
+	/* From a third thread: a read that had waited. A reply to a classic request (FORGET has none) ends here too. */
 	for (unsigned int i = 0; i < u->nq; i++) {
 		for (unsigned int k = 0; k < u->depth; k++) {
 			if (u->q[i].ent[k].unique == unique)
@@ -243,7 +247,7 @@ static void process(struct entry *e)
 
 	tls_entry = e;
 	tls_again = false;
-	fuse_session_process_buf(e->q->u->se, &b);
+	e->q->u->opts.process(e->q->u->opts.arg, &b);
 	tls_entry = NULL;
 }
 
@@ -408,7 +412,7 @@ static int start_queues(struct ks_uring *u)
 	u->nq = n > 0 ? (unsigned int)n : 1;
 	if (!u->depth) {
 		u->depth = ks_min((unsigned int)DEPTH_MAX, DEPTH_BUDGET / u->nq);
-		u->depth = ks_max(2u, u->depth);
+		u->depth = ks_max((unsigned int)DEPTH_MIN, u->depth);
 	}
 	u->q = calloc(u->nq, sizeof(*u->q));
 	if (!u->q)
@@ -523,6 +527,7 @@ int ks_uring_new(struct ks_uring **out, struct fuse_session *se, const struct ks
 		return -ENOMEM;
 	u->se = se;
 	u->fd = fuse_session_fd(se);
+	u->opts = *o;
 	u->depth = o->depth;
 	u->nworkers = o->workers ? o->workers : WORKERS;
 	pthread_mutex_init(&u->state, NULL);

@@ -14,12 +14,15 @@
 #include "base/def.h"
 #include <sys/uio.h>
 
+struct fuse_buf;
 struct fuse_session;
 struct ks_uring;
 
 struct ks_uring_opts {
 	unsigned int
 		depth; /* requests per CPU that may be handed to workers at one time; 0: chosen by the number of CPUs */
+	void (*process)(void *arg, const struct fuse_buf *buf); /* serves a message */
+	void *arg;
 	unsigned int workers; /* threads that take requests which would block; 0: 8 */
 };
 

@@ -343,7 +343,7 @@ int ks_vfs_fsync(struct ks_fh *fh, const struct ks_ctx *c, bool datasync)
 static void release_bare(struct ks_fh *fh)
 {
 	if (fh->virt)
-		ks_virtual_release(fh->virt);
+		ks_virtual_release(fh->v, fh->virt);
 	ks_mutex_lock(&fh->v->dirs_mu);
 	ks_list_del(&fh->link);
 	ks_mutex_unlock(&fh->v->dirs_mu);

@@ -187,12 +187,10 @@ bool ks_ghost_find(struct ks_vfs *v, ks_ino_t ino, struct ks_attr *out);
 
 /* ---- virtual.c ---- */
 
-#define KS_INO_RESERVED 16 /* inodes of files begin here; 1 is the root, those between are ours */
-
 /* Is it an inode of the hidden directory? One comparison. */
 static inline bool ks_is_virtual(const struct ks_vfs *v, ks_ino_t ino)
 {
-	return ino - (KS_ROOT_INO + 1) < KS_INO_RESERVED - (KS_ROOT_INO + 1) && v->virt;
+	return ks_ino_is_virtual(ino) && v->virt;
 }
 /* Is @name in @parent the hidden directory? */
 static inline bool ks_is_virtual_root(const struct ks_vfs *v, ks_ino_t parent, const char *name)
@@ -209,10 +207,31 @@ int ks_virtual_getattr(struct ks_vfs *v, ks_ino_t ino, struct ks_attr *out) KS_M
 int ks_virtual_open(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, int flags,
 		    struct ks_fh **out, struct ks_open_how *how) KS_MUST_CHECK;
 ssize_t ks_virtual_read(struct ks_fh *fh, uint64_t off, void *p, size_t n) KS_MUST_CHECK;
-void ks_virtual_release(struct ks_virtual_fh *vf);
+void ks_virtual_release(struct ks_vfs *v, struct ks_virtual_fh *vf);
 int ks_virtual_readdir(struct ks_fh *fh, uint64_t off, bool plus, ks_dir_fn *fn,
 		       void *arg) KS_MUST_CHECK;
 void ks_virtual_free(struct ks_virtual *virt); /* NULL is fine */
+
+/* ---- accesslog.c ---- */
+
+struct ks_accesslog {
+	unsigned int on; /* [mu] readers; atomic, read without the lock by who makes lines */
+	bool ended;      /* [mu] */
+	pthread_mutex_t mu;
+	struct ks_list readers;    /* [mu] */
+	void (*notify)(void *arg); /* set while nothing runs */
+	void *notify_arg;
+};
+struct ks_log_reader;
+
+void ks_accesslog_init(struct ks_accesslog *log);
+void ks_accesslog_destroy(struct ks_accesslog *log); /* readers are closed */
+int ks_accesslog_open(struct ks_accesslog *log, struct ks_log_reader **out) KS_MUST_CHECK;
+void ks_accesslog_close(struct ks_accesslog *log, struct ks_log_reader *r);
+ssize_t ks_accesslog_read(struct ks_accesslog *log, struct ks_log_reader *r, void *p,
+			  size_t n) KS_MUST_CHECK;
+void ks_accesslog_add(struct ks_accesslog *log, const char *line, size_t n);
+void ks_accesslog_end(struct ks_accesslog *log);
 
 /* ---- file.c ---- */
 

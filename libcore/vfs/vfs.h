@@ -92,6 +92,7 @@ struct ks_open_how {
 	bool keep_cache; /* out: what the kernel has cached of this file is still right (change counter unmoved) */
 	bool direct_io; /* out: opened write-only: bypass the page cache */
 	bool made_up;   /* out: of the hidden directory: always bypass it, a size is not known */
+	bool stream;    /* out: no offsets: each read takes what comes next */
 };
 /* @flags: as open(2): access mode, O_APPEND, O_TRUNC (honoured: one commit), O_DIRECT. */
 int ks_vfs_open(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, int flags,
@@ -173,5 +174,22 @@ struct ks_virtual_opts {
 };
 int ks_vfs_start_virtual(struct ks_vfs *v, const struct ks_virtual_opts *o)
 	KS_MUST_CHECK; /* before the first operation */
+
+/*
+ * Its file accesslog is a stream of lines about operations, made by whoever serves them while *ks_vfs_log_readers() (read it relaxed) is not 0.
+ * A read that finds nothing is -EAGAIN; @fn is called, by any thread and with no lock held, whenever another try may find something.
+ */
+#define KS_LOG_READERS 4 /* at one time; then an open is -EBUSY */
+const unsigned int *ks_vfs_log_readers(const struct ks_vfs *v);
+void ks_vfs_log(struct ks_vfs *v, const char *line, size_t n); /* with its newline */
+void ks_vfs_log_end(struct ks_vfs *v); /* who has read everything is at the end of the file */
+/* Before the first operation; NULL when there are no more. */
+void ks_vfs_log_notify(struct ks_vfs *v, void (*fn)(void *arg), void *arg);
+bool ks_fh_is_stream(const struct ks_fh *fh);
+/* An inode that only a hidden directory has. Operations on it are not worth a line, and reading the log would make it longer. */
+static inline bool ks_ino_is_virtual(ks_ino_t ino)
+{
+	return ino - (KS_ROOT_INO + 1) < 16 - (KS_ROOT_INO + 1);
+}
 
 #endif

@@ -13,19 +13,23 @@ enum { INO_DIR = 2, INO_FIRST_FILE = 3 };
 static const struct {
 	const char *name;
 	enum ks_virtual_file file;
+	bool stream;
 } files[] = {
-	{ "stats", KS_VIRTUAL_STATS },
-	{ "metrics", KS_VIRTUAL_METRICS },
-	{ "config", KS_VIRTUAL_CONFIG },
+	{ "stats", KS_VIRTUAL_STATS, false },
+	{ "metrics", KS_VIRTUAL_METRICS, false },
+	{ "config", KS_VIRTUAL_CONFIG, false },
+	{ .name = "accesslog", .stream = true },
 };
 
 struct ks_virtual {
 	struct ks_virtual_opts o;
 	int64_t since_ns;
+	struct ks_accesslog log;
 };
 
 struct ks_virtual_fh {
 	struct ks_buf text;
+	struct ks_log_reader *reader; /* NULL: it is a text */
 };
 
 int ks_vfs_start_virtual(struct ks_vfs *v, const struct ks_virtual_opts *o)
@@ -36,12 +40,15 @@ int ks_vfs_start_virtual(struct ks_vfs *v, const struct ks_virtual_opts *o)
 		return -ENOMEM;
 	virt->o = *o;
 	virt->since_ns = ks_clock_real_ns();
+	ks_accesslog_init(&virt->log);
 	v->virt = virt;
 	return 0;
 }
 
 void ks_virtual_free(struct ks_virtual *virt)
 {
+	if (virt)
+		ks_accesslog_destroy(&virt->log);
 	free(virt);
 }
 
@@ -125,9 +132,10 @@ static int open_one(struct ks_vfs *v, size_t i, struct ks_virtual_fh **out)
 
 	if (!vf)
 		return -ENOMEM;
-	r = v->virt->o.text(v->virt->o.arg, files[i].file, &vf->text);
+	r = files[i].stream ? ks_accesslog_open(&v->virt->log, &vf->reader)
+			    : v->virt->o.text(v->virt->o.arg, files[i].file, &vf->text);
 	if (r < 0)
-		ks_virtual_release(vf);
+		ks_virtual_release(v, vf);
 	else
 		*out = vf;
 	return r;
@@ -155,11 +163,12 @@ int ks_virtual_open(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, int 
 		return r;
 	fh = ks_fh_new_bare(v, &a, flags);
 	if (!fh) {
-		ks_virtual_release(vf);
+		ks_virtual_release(v, vf);
 		return -ENOMEM;
 	}
 	fh->virt = vf;
 	how->made_up = true;
+	how->stream = vf->reader != NULL;
 	*out = fh;
 	return 0;
 }
@@ -168,6 +177,8 @@ ssize_t ks_virtual_read(struct ks_fh *fh, uint64_t off, void *p, size_t n)
 {
 	const struct ks_buf *text = &fh->virt->text;
 
+	if (fh->virt->reader)
+		return ks_accesslog_read(&fh->v->virt->log, fh->virt->reader, p, n);
 	if (off >= text->n)
 		return 0;
 	n = ks_min(n, text->n - (size_t)off);
@@ -175,8 +186,44 @@ ssize_t ks_virtual_read(struct ks_fh *fh, uint64_t off, void *p, size_t n)
 	return (ssize_t)n;
 }
 
-void ks_virtual_release(struct ks_virtual_fh *vf)
+void ks_virtual_release(struct ks_vfs *v, struct ks_virtual_fh *vf)
 {
+	if (vf->reader)
+		ks_accesslog_close(&v->virt->log, vf->reader);
 	ks_buf_clear(&vf->text);
 	free(vf);
+}
+
+/* ---- the log ---- */
+
+const unsigned int *ks_vfs_log_readers(const struct ks_vfs *v)
+{
+	static const unsigned int none;
+
+	return v->virt ? &v->virt->log.on : &none;
+}
+
+void ks_vfs_log(struct ks_vfs *v, const char *line, size_t n)
+{
+	if (v->virt)
+		ks_accesslog_add(&v->virt->log, line, n);
+}
+
+void ks_vfs_log_end(struct ks_vfs *v)
+{
+	if (v->virt)
+		ks_accesslog_end(&v->virt->log);
+}
+
+void ks_vfs_log_notify(struct ks_vfs *v, void (*fn)(void *arg), void *arg)
+{
+	if (!v->virt)
+		return;
+	v->virt->log.notify_arg = arg;
+	v->virt->log.notify = fn;
+}
+
+bool ks_fh_is_stream(const struct ks_fh *fh)
+{
+	return fh->virt && fh->virt->reader;
 }

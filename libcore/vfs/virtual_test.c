@@ -250,6 +250,93 @@ KS_TEST(subtree)
 	ks_meta_close(hold);
 }
 
+KS_TEST(log_of_several_readers)
+{
+	struct rig g;
+	struct ks_fh *fh[KS_LOG_READERS + 1];
+	struct ks_open_how how = { 0 };
+	char buf[100];
+
+	start(&g, "readers", 0, true);
+	ks_check_eq(*ks_vfs_log_readers(g.v), 0);
+	ks_vfs_log(g.v, "nobody reads\n", 13);
+	for (int i = 0; i < KS_LOG_READERS; i++)
+		fh[i] = open_file(&g, "accesslog");
+	ks_check_eq(ks_vfs_open(g.v, &g.c, find(&g, "accesslog").ino, O_RDONLY, &fh[4], &how),
+		    -EBUSY);
+	ks_check_eq(*ks_vfs_log_readers(g.v), KS_LOG_READERS);
+	ks_check(ks_fh_is_stream(fh[0]));
+	ks_check_eq(ks_vfs_read(fh[0], &g.c, 0, buf, sizeof(buf)), -EAGAIN);
+	ks_vfs_log(g.v, "one\n", 4);
+	ks_vfs_release(fh[3]);
+	ks_vfs_log(g.v, "two\n", 4);
+	/* Whatever the offset: what comes next. */
+	ks_check_eq(ks_vfs_read(fh[0], &g.c, 1000, buf, 6), 6);
+	ks_check_mem(buf, "one\ntw", 6);
+	ks_check_eq(ks_vfs_read(fh[0], &g.c, 0, buf, sizeof(buf)), 2);
+	ks_check_eq(ks_vfs_read(fh[1], &g.c, 0, buf, sizeof(buf)), 8);
+	ks_vfs_log_end(g.v);
+	ks_check_eq(ks_vfs_read(fh[0], &g.c, 0, buf, sizeof(buf)), 0);
+	ks_check_eq(ks_vfs_read(fh[2], &g.c, 0, buf, sizeof(buf)), 8);
+	ks_check_eq(ks_vfs_read(fh[2], &g.c, 0, buf, sizeof(buf)), 0);
+	ks_vfs_release(fh[0]);
+	ks_vfs_release(fh[1]);
+	/* The third is left to the end. */
+	stop(&g);
+}
+
+KS_TEST(log_counts_what_it_loses)
+{
+	struct rig g;
+	struct ks_fh *slow, *quick;
+	uint64_t lines = 0, lost = 0, sent = 0;
+	char buf[1000], *line = NULL;
+	struct ks_buf all = { 0 };
+	const char *s;
+	ssize_t n;
+
+	start(&g, "lost", 0, true);
+	slow = open_file(&g, "accesslog");
+	quick = open_file(&g, "accesslog");
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < 10000; i++) {
+			char text[64];
+			int len = snprintf(text, sizeof(text), "line %d of %d, some %.*s\n", i,
+					   round, i % 20, "xxxxxxxxxxxxxxxxxxxx");
+
+			ks_vfs_log(g.v, text, (size_t)len);
+			sent++;
+			ks_check_eq(ks_vfs_read(quick, &g.c, 0, buf, sizeof(buf)), len);
+		}
+		/* Not all of it, so that the ring's edge is met. */
+		for (int i = 0; i < 100; i++) {
+			n = ks_vfs_read(slow, &g.c, 0, buf, sizeof(buf));
+			ks_check(n > 0);
+			ks_check_ok(ks_buf_append(&all, buf, (size_t)n));
+		}
+	}
+	while ((n = ks_vfs_read(slow, &g.c, 0, buf, sizeof(buf))) > 0)
+		ks_check_ok(ks_buf_append(&all, buf, (size_t)n));
+	ks_check_eq(n, -EAGAIN);
+	ks_check_ok(ks_buf_cstr(&all, &s));
+	for (const char *p = s; *p; p = strchr(p, '\n') + 1) {
+		unsigned long some = strtoul(p + 2, &line, 10);
+
+		if (strncmp(p, "# ", 2) == 0 && strncmp(line, " lines lost\n", 12) == 0)
+			lost += some;
+		else
+			lines++;
+		ks_check(*p == '#' || strncmp(p, "line ", 5) == 0);
+	}
+	ks_check(lost > 0);
+	ks_check_eq(lines + lost, sent);
+	ks_buf_clear(&all);
+	ks_vfs_release(slow);
+	ks_vfs_release(quick);
+	ks_check_eq(*ks_vfs_log_readers(g.v), 0);
+	stop(&g);
+}
+
 static void check_counter(void *arg, const struct ks_counter *c)
 {
 	int *n = arg;

@@ -52,6 +52,7 @@ refused() {
 	mount_it
 	[ "$(stat -c %a:%u:%F "$M/.kiseki")" = "500:$(id -u):directory" ]
 	run_ok ls "$M/.kiseki"
+	grep -qx accesslog <<<"$output"
 	for f in config metrics stats; do
 		grep -qx "$f" <<<"$output"
 		[ "$(stat -c %a:%u:%s "$M/.kiseki/$f")" = "400:$(id -u):0" ]
@@ -193,4 +194,117 @@ refused() {
 	umount_it
 	run_ok limit 30 kiseki-cp -q "$U:/.kiseki/own" "$T/back"
 	[ "$(cat "$T/back")" = mine ]
+}
+
+# listen NAME: a reader of the log into $T/NAME; its pid in $listener
+listen() {
+	cat "$M/.kiseki/accesslog" >"$T/$1" 2>/dev/null 3>&- 4>&- &
+	listener=$!
+	pids+=("$listener")
+	wait_for reads "$listener"
+}
+
+# It has the file open.
+reads() { readlink /proc/"$1"/fd/* 2>/dev/null | grep -q accesslog; }
+
+gone() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
+
+logged() { grep -qE -- "$2" "$T/$1"; }
+
+stamp='^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{6}Z uid=[0-9]+ pid=[0-9]+'
+
+@test "accesslog: what another process does, with its pid, to several readers" {
+	format
+	mount_it
+	listen one
+	listen two
+	local pid
+	pid=$(bash -c 'echo $BASHPID; echo some text >"$1"; exec rm "$1"' - "$M/file")
+	local f
+	for f in one two; do
+		wait_for logged $f "$stamp unlink ino=1 name=\"file\" = 0 [0-9.]+s\$"
+		logged $f "pid=$pid create ino=1 .*name=\"file\" = 0 "
+		logged $f "pid=$pid write ino=[0-9]+ off=0 len=10 = 0 "
+		logged $f "pid=$pid lookup ino=1 name=\"file\" = -ENOENT "
+		run grep -vE "$stamp [a-z_]+ ino=[0-9]+ ?.* = (0|-E[A-Z0-9]+) [0-9]+\.[0-9]{6}s\$" "$T/$f"
+		echo "$output"
+		[ -z "$output" ]
+	done
+}
+
+@test "accesslog: a reader that is killed is gone, and the others read on" {
+	format
+	mount_it
+	listen one
+	local first=$listener
+	listen two
+	kill -KILL "$first"
+	wait_for gone "$first"
+	kill -TERM "$listener"
+	wait_for gone "$listener"
+	listen three
+	touch "$M/after"
+	wait_for logged three 'create ino=1 .*name="after"'
+	# With nobody left it can be unmounted.
+	kill "$listener"
+	wait_for gone "$listener"
+	wait_for umount_it
+}
+
+@test "accesslog: not to wait, and no more readers than there may be" {
+	format
+	mount_it
+	run limit 10 dd if="$M/.kiseki/accesslog" iflag=nonblock count=1
+	[ "$status" -ne 0 ]
+	says "temporarily unavailable"
+	listen one
+	listen two
+	listen three
+	listen four
+	run limit 10 cat "$M/.kiseki/accesslog"
+	says "busy"
+	# Readers that wait hold nobody up.
+	limit 30 bash -c 'for i in {1..200}; do echo $i >"$1/f$i"; done; cat "$1"/f* >/dev/null; sync -f "$1"' - "$M"
+	[ "$(ls "$M" | wc -l)" -eq 200 ]
+}
+
+@test "accesslog: one thread serves all, and is not kept by a reader" {
+	format
+	transport=(--transport=classic)
+	mount_it --single-thread
+	listen one
+	limit 10 touch "$M/file"
+	wait_for logged one 'name="file"'
+}
+
+@test "accesslog: a reader that does not read is told what it lost" {
+	format
+	mount_it
+	exec 8<"$M/.kiseki/accesslog"
+	limit 60 bash -c 'for i in {1..6000}; do [ ! -e "$1/none$i" ]; done' - "$M"
+	(limit 10 cat <&8 >"$T/late" || true) &
+	wait_for logged late '^# [0-9]+ lines lost$'
+	exec 8<&-
+	[ "$(grep -c none "$T/late")" -gt 1000 ]
+}
+
+@test "an open reader keeps the mount in use; SIGTERM ends it and the mount" {
+	format
+	mount_it
+	listen one
+	fails 75 limit 30 kiseki-umount -q "$M"
+	local pid
+	pid=$(daemon)
+	kill -TERM "$pid"
+	wait_for gone "$pid"
+	wait_for gone "$listener"
+	! mountpoint -q "$M"
+}
+
+@test "a reader of a mount whose process dies ends" {
+	format
+	mount_it
+	listen one
+	kill_daemon
+	wait_for gone "$listener"
 }
