@@ -239,7 +239,7 @@ static bool begin(struct line *l, const struct ks_fuse *f, const struct fuse_buf
 	for (size_t i = 0; i < KS_ARRAY_SIZE(op->fields) && op->fields[i].name; i++)
 		add_field(l, f, &op->fields[i], p);
 	p += op->head;
-	for (unsigned int i = 0; i < op->names && p < end; i++) {
+	for (size_t i = 0; i < KS_ARRAY_SIZE(keys) && i < op->names && p < end; i++) {
 		size_t n = strnlen(p, (size_t)(end - p));
 
 		add_name(l, keys[i], p, n);
