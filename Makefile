@@ -105,8 +105,7 @@ check-tsan: ## the same under the thread sanitizer
 	$(MAKE) BUILD=build/tsan SAN=thread CFLAGS='-O1 -g' check
 # A mount takes io_uring where it can; what matters most about mounts must hold over /dev/fuse as well.
 bats := $(wildcard $(if $(T),tests/bats/*$(T)*.bats,tests/bats/*.bats))
-bats_classic := $(filter tests/bats/mounted.bats tests/bats/twoproc.bats tests/bats/crash.bats \
-	tests/bats/dotkiseki.bats,$(bats))
+bats_classic := $(filter $(addprefix tests/bats/,mounted.bats twoproc.bats crash.bats dotkiseki.bats acl.bats),$(bats))
 check-bats: tests ## the command lines, and mounts where /dev/fuse is usable
 	@$(testenv) ./tests/run-tap -t 600 $(bats) $(bats_classic:%=%@classic)
 check-all: ## every test, plain and under the sanitizers

@@ -65,12 +65,35 @@ static void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_
 		ks_vfs_setattr(f->vfs, &c, ks_fuse_ino(f, node), set_bits(to_set), &in, &a), &a);
 }
 
+/*
+ * Does setting an access ACL take the setgid bit away, as a chmod would? The kernel can say so, but to libfuses that ask it only. Root stands for CAP_FSETID; who
+ * cannot be asked for the groups has none.
+ */
+static bool kills_sgid(fuse_req_t req, struct ks_fuse *f, const struct ks_ctx *c, ks_ino_t ino)
+{
+	gid_t groups[256];
+	struct ks_attr a;
+	int n;
+
+	if (c->cred.uid == 0 || ks_vfs_getattr(f->vfs, c, ino, &a) < 0 || !(a.mode & S_ISGID) ||
+	    a.gid == c->cred.gid)
+		return false;
+	n = fuse_req_getgroups(req, KS_ARRAY_SIZE(groups), groups);
+	for (int i = 0; i < n && i < (int)KS_ARRAY_SIZE(groups); i++)
+		if (groups[i] == a.gid)
+			return false;
+	return true;
+}
+
 static void op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value,
 			size_t size, int flags)
 {
 	struct ks_fuse *f = ks_fuse_of(req);
 	struct ks_ctx c = ks_fuse_ctx(req);
 
+	flags &= KS_XATTR_CREATE | KS_XATTR_REPLACE;
+	if (strcmp(name, KS_ACL_ACCESS) == 0 && kills_sgid(req, f, &c, ks_fuse_ino(f, node)))
+		flags |= KS_XATTR_KILL_SGID;
 	ks_fuse_reply(req, &c,
 		      ks_vfs_setxattr(f->vfs, &c, ks_fuse_ino(f, node), name, value, size, flags));
 }

@@ -27,8 +27,10 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn,
 	     FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
 		     FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
-		     FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR,
+		     FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR | FUSE_CAP_POSIX_ACL,
 	     true);
+	/* The umask counts only where the directory has no default ACL, which the kernel does not look at. */
+	want(conn, FUSE_CAP_DONT_MASK, true);
 	/* Version 1 leaves to us what the kernel does better, since it sees CAP_FSETID. */
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false);
 	/* The vfs clears setuid whoever writes; then the kernel need not ask for security.capability before every write. */
@@ -42,8 +44,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	 */
 	want(conn,
 	     FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-		     FUSE_CAP_SPLICE_MOVE | FUSE_CAP_POSIX_ACL | FUSE_CAP_POSIX_LOCKS |
-		     FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_CACHE_SYMLINKS,
+		     FUSE_CAP_SPLICE_MOVE | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS |
+		     FUSE_CAP_CACHE_SYMLINKS,
 	     false);
 	conn->max_write = MAX_WRITE;
 	conn->max_background = MAX_BACKGROUND;

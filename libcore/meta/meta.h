@@ -169,7 +169,8 @@ int ks_meta_setattr(struct ks_meta *m, ks_ino_t ino, uint32_t set, const struct 
 	KS_MUST_CHECK; /* -ENOENT, -EPERM immutable, -EFBIG, -EISDIR size of a directory, -EINVAL */
 
 /*
- * Makes any kind of inode. @mode: type and permissions, umask already applied. @target: of a symlink, else NULL. setgid is inherited from the directory.
+ * Makes any kind of inode. @mode: type and permissions as they were asked for: the directory's default ACL bounds them, or where it has none the umask of @c.
+ * @target: of a symlink, else NULL. setgid is inherited from the directory.
  * -EEXIST, -ENOENT (parent gone), -ENOTDIR, -EMLINK, -ENOSPC and -EDQUOT (quota), -EPERM (immutable parent).
  */
 int ks_meta_mknod(struct ks_meta *m, const struct ks_cred *c, ks_ino_t parent, const char *name,
@@ -200,11 +201,21 @@ int ks_meta_rename(struct ks_meta *m, const struct ks_cred *c, ks_ino_t parent, 
 		   ks_ino_t newparent, const char *newname, unsigned int flags,
 		   struct ks_attr *moved, struct ks_attr *replaced) KS_MUST_CHECK;
 
-enum { KS_XATTR_CREATE = 1, KS_XATTR_REPLACE = 2 }; /* as setxattr(2) */
+enum {
+	KS_XATTR_CREATE = 1, /* as setxattr(2) */
+	KS_XATTR_REPLACE = 2,
+	KS_XATTR_KILL_SGID = 1 << 16, /* an access ACL: as a chmod by who is not in the group */
+};
+#define KS_ACL_ACCESS "system.posix_acl_access"
+#define KS_ACL_DEFAULT "system.posix_acl_default"
+/*
+ * ACLs (acl.h) are judged, and kept with the mode: an access ACL sets its permissions, and is kept only if it says more than a mode can. -EINVAL not an ACL,
+ * -EACCES a default ACL of what is no directory, -EOPNOTSUPP of a symlink.
+ */
 int ks_meta_setxattr(struct ks_meta *m, ks_ino_t ino, const char *name, const void *value, size_t n,
 		     int flags) KS_MUST_CHECK; /* -EEXIST, -ENODATA, -E2BIG, -ERANGE */
 int ks_meta_removexattr(struct ks_meta *m, ks_ino_t ino,
-			const char *name) KS_MUST_CHECK; /* -ENODATA */
+			const char *name) KS_MUST_CHECK; /* -ENODATA, but for ACLs */
 
 /* Sets atime to now if the mode of the mount says so (relatime: only when older than mtime, ctime or a day). */
 int ks_meta_touch_atime(struct ks_meta *m, const struct ks_attr *a) KS_MUST_CHECK;

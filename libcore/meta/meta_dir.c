@@ -256,6 +256,8 @@ static int mknod_body(struct ks_txn *t, void *arg)
 		r = mknod_decide(k, rd, &parent);
 	if (r == 0 && nq)
 		r = ks_quota_check(k->m, &q, 0, 1);
+	if (r == 0)
+		r = ks_acl_inherit(t, &parent, k->c->umask, &k->out);
 	if (r < 0)
 		return r;
 	ks_txn_insert(t, KS_T_INODE, &k->out);
@@ -345,6 +347,8 @@ static int mktmp_body(struct ks_txn *t, void *arg)
 		r = mknod_decide(k, rd, &parent);
 	if (r == 0 && nq)
 		r = ks_quota_check(k->m, &q, 0, 1);
+	if (r == 0)
+		r = ks_acl_inherit(t, &parent, k->c->umask, &k->out);
 	if (r < 0)
 		return r;
 	del.epoch = (uint64_t)epoch.value;

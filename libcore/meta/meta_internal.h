@@ -12,6 +12,7 @@
 #ifndef KS_META_META_INTERNAL_H
 #define KS_META_META_INTERNAL_H
 
+#include "meta/acl.h"
 #include "meta/meta.h"
 
 #include "base/clock.h"
@@ -123,6 +124,21 @@ static inline uint32_t ks_dtype(uint32_t mode)
 {
 	return (mode & S_IFMT) >> 12;
 }
+
+/* ---- meta_acl.c ---- */
+
+bool ks_is_acl(const char *name);
+/*
+ * What a new inode @n, whose mode is the one asked for, has from its directory: a default ACL, which its permissions are cut down to, and which a directory
+ * passes on; without one, the bits of @mask are taken away. One trip more where the directory has an ACL.
+ */
+int ks_acl_inherit(struct ks_txn *t, const struct ks_attr *parent, uint32_t mask,
+		   struct ks_attr *n) KS_MUST_CHECK;
+/* The mode of @n, as it is now, goes into its access ACL. One trip where it has an ACL. */
+int ks_acl_follow_mode(struct ks_txn *t, const struct ks_attr *n) KS_MUST_CHECK;
+int ks_acl_set(struct ks_meta *m, uint64_t ino, const char *name, const void *value, size_t n,
+	       int flags) KS_MUST_CHECK;
+int ks_acl_remove(struct ks_meta *m, uint64_t ino, const char *name) KS_MUST_CHECK;
 
 /* ---- meta_unlink.c ---- */
 

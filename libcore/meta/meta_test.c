@@ -212,16 +212,14 @@ ON_BOTH(xattrs)
 	ks_check_eq(ks_meta_setxattr(v->m, f, "user.b", huge, KS_XATTR_VALUE_MAX + 1, 0), -E2BIG);
 	ks_check_eq(ks_meta_setxattr(v->m, 999, "user.b", "one", 3, 0), -ENOENT);
 	ks_check_ok(ks_meta_setxattr(v->m, f, "user.a", "two2", 4, KS_XATTR_REPLACE));
-	ks_check_ok(ks_meta_setxattr(v->m, f, "system.posix_acl_access", "\0\1", 2, 0));
 	ks_check_ok(ks_meta_setxattr(v->m, f, "user.empty", NULL, 0, 0));
-	ks_check_eq(attr_of(v, f).flags, KS_INODE_HAS_XATTR | KS_INODE_HAS_ACL);
+	ks_check_eq(attr_of(v, f).flags, KS_INODE_HAS_XATTR);
 	ks_check_ok(ks_meta_getxattr(v->m, f, "user.a", &b));
 	ks_check_eq(b.n, 4);
 	ks_check_mem(b.p, "two2", 4);
 	b.n = 0;
 	ks_check_ok(ks_meta_listxattr(v->m, f, &b));
-	ks_check_eq(b.n,
-		    sizeof("user.a") + sizeof("user.empty") + sizeof("system.posix_acl_access"));
+	ks_check_eq(b.n, sizeof("user.a") + sizeof("user.empty"));
 	ks_check_eq(ks_meta_listxattr(v->m, 999, &b), -ENOENT);
 	ks_check_ok(ks_meta_removexattr(v->m, f, "user.a"));
 	ks_check_eq(ks_meta_removexattr(v->m, f, "user.a"), -ENODATA);
@@ -231,6 +229,107 @@ ON_BOTH(xattrs)
 	ks_check_eq(count_rows(v, KS_T_XATTR), 0);
 	ks_buf_clear(&b);
 	free(huge);
+}
+
+/* user::7 user:1000:7 group::5 mask::7 other::0 */
+static const uint8_t acl_of_5[] = { 2,    0,    0,    0, 1,    0,    7,    0,    0xff,
+				    0xff, 0xff, 0xff, 2, 0,    7,    0,    0xe8, 3,
+				    0,    0,    4,    0, 5,    0,    0xff, 0xff, 0xff,
+				    0xff, 0x10, 0,    7, 0,    0xff, 0xff, 0xff, 0xff,
+				    0x20, 0,    0,    0, 0xff, 0xff, 0xff, 0xff };
+/* user::6 group::6 other::4 */
+static const uint8_t acl_of_3[] = { 2,    0,    0, 0, 1,    0,    6,    0,    0xff, 0xff,
+				    0xff, 0xff, 4, 0, 6,    0,    0xff, 0xff, 0xff, 0xff,
+				    0x20, 0,    4, 0, 0xff, 0xff, 0xff, 0xff };
+
+/* The permissions of entry @i of an ACL, or -errno. */
+static int acl_perm(struct vol *v, uint64_t ino, const char *name, unsigned int i)
+{
+	struct ks_buf b = { 0 };
+	int r = ks_meta_getxattr(v->m, ino, name, &b);
+
+	if (r == 0)
+		r = b.p[4 + i * 8 + 2];
+	ks_buf_clear(&b);
+	return r;
+}
+
+ON_BOTH(an_acl_and_the_mode_agree)
+{
+	uint64_t f = mk(v, ROOT, "f", S_IFREG | 02644), l = mk(v, ROOT, "l", S_IFLNK | 0777);
+	struct ks_attr in = { .mode = 0640, .flags = KS_INODE_IMMUTABLE }, before = attr_of(v, f);
+
+	ks_check_eq(acl_perm(v, f, KS_ACL_ACCESS, 0), -ENODATA);
+	ks_check_ok(ks_meta_setxattr(v->m, f, KS_ACL_ACCESS, acl_of_5, sizeof(acl_of_5), 0));
+	ks_check_eq(attr_of(v, f).mode, S_IFREG | 02770);
+	ks_check_eq(attr_of(v, f).flags, KS_INODE_HAS_XATTR | KS_INODE_HAS_ACL);
+	ks_check(attr_of(v, f).change > before.change);
+	ks_check(attr_of(v, f).ctime_ns > before.ctime_ns);
+	ks_check_ok(ks_meta_setattr(v->m, f, KS_SET_MODE, &in, NULL));
+	ks_check_eq(acl_perm(v, f, KS_ACL_ACCESS, 0), 6);
+	ks_check_eq(acl_perm(v, f, KS_ACL_ACCESS, 1), 7);
+	ks_check_eq(acl_perm(v, f, KS_ACL_ACCESS, 2), 5);
+	ks_check_eq(acl_perm(v, f, KS_ACL_ACCESS, 3), 4);
+	/* What a mode can say is kept as the mode. */
+	in.mode = 02640;
+	ks_check_ok(ks_meta_setattr(v->m, f, KS_SET_MODE, &in, NULL));
+	ks_check_ok(ks_meta_setxattr(v->m, f, KS_ACL_ACCESS, acl_of_3, sizeof(acl_of_3),
+				     KS_XATTR_KILL_SGID));
+	ks_check_eq(attr_of(v, f).mode, S_IFREG | 0664);
+	ks_check_eq(attr_of(v, f).flags, KS_INODE_HAS_XATTR);
+	ks_check_eq(count_rows(v, KS_T_XATTR), 0);
+	before = attr_of(v, f);
+	ks_check_ok(ks_meta_removexattr(v->m, f, KS_ACL_ACCESS));
+	ks_check_eq(attr_of(v, f).change, before.change);
+	ks_check_eq(ks_meta_setxattr(v->m, f, KS_ACL_DEFAULT, acl_of_5, sizeof(acl_of_5), 0),
+		    -EACCES);
+	ks_check_eq(ks_meta_setxattr(v->m, l, KS_ACL_ACCESS, acl_of_5, sizeof(acl_of_5), 0),
+		    -EOPNOTSUPP);
+	ks_check_eq(ks_meta_setxattr(v->m, f, KS_ACL_ACCESS, acl_of_5, sizeof(acl_of_5) - 8, 0),
+		    -EINVAL);
+	ks_check_eq(ks_meta_setxattr(v->m, 999, KS_ACL_ACCESS, acl_of_5, sizeof(acl_of_5), 0),
+		    -ENOENT);
+	ks_check_eq(ks_meta_removexattr(v->m, 999, KS_ACL_ACCESS), -ENOENT);
+	ks_check_ok(ks_meta_setattr(v->m, f, KS_SET_FLAGS, &in, NULL));
+	ks_check_eq(ks_meta_setxattr(v->m, f, KS_ACL_ACCESS, acl_of_5, sizeof(acl_of_5), 0),
+		    -EPERM);
+	in.flags = 0;
+	ks_check_ok(ks_meta_setattr(v->m, f, KS_SET_FLAGS, &in, NULL));
+}
+
+ON_BOTH(a_default_acl_is_inherited)
+{
+	struct ks_cred masked = { .uid = 1, .gid = 1, .umask = 077 };
+	uint64_t d = mkdir_(v, ROOT, "d");
+	struct ks_attr a;
+
+	ks_check_ok(ks_meta_mknod(v->m, &masked, d, "m", S_IFREG | 0666, 0, NULL, &a));
+	ks_check_eq(a.mode, S_IFREG | 0600);
+	ks_check_eq(a.flags, 0);
+	ks_check_ok(ks_meta_setxattr(v->m, d, KS_ACL_DEFAULT, acl_of_5, sizeof(acl_of_5), 0));
+	ks_check_eq(attr_of(v, d).mode, S_IFDIR | 0755);
+	ks_check_ok(ks_meta_mknod(v->m, &masked, d, "f", S_IFREG | 0666, 0, NULL, &a));
+	ks_check_eq(a.mode, S_IFREG | 0660);
+	ks_check_eq(attr_of(v, a.ino).mode, S_IFREG | 0660);
+	ks_check_eq(attr_of(v, a.ino).flags, KS_INODE_HAS_XATTR | KS_INODE_HAS_ACL);
+	ks_check_eq(acl_perm(v, a.ino, KS_ACL_ACCESS, 1), 7);
+	ks_check_eq(acl_perm(v, a.ino, KS_ACL_ACCESS, 3), 6);
+	ks_check_eq(acl_perm(v, a.ino, KS_ACL_DEFAULT, 0), -ENODATA);
+	ks_check_ok(ks_meta_mktmp(v->m, &masked, d, 0600, &a));
+	ks_check_eq(acl_perm(v, a.ino, KS_ACL_ACCESS, 3), 0);
+	ks_check_eq(attr_of(v, mk(v, d, "l", S_IFLNK | 0777)).flags, 0);
+	ks_check_ok(ks_meta_mknod(v->m, &masked, d, "d", S_IFDIR | 0777, 0, NULL, &a));
+	ks_check_eq(a.mode, S_IFDIR | 0770);
+	ks_check_eq(acl_perm(v, a.ino, KS_ACL_DEFAULT, 3), 7);
+	ks_check_ok(ks_meta_removexattr(v->m, a.ino, KS_ACL_ACCESS));
+	ks_check_eq(attr_of(v, a.ino).flags, KS_INODE_HAS_XATTR | KS_INODE_HAS_ACL);
+	ks_check_ok(ks_meta_setxattr(v->m, a.ino, KS_ACL_DEFAULT, acl_of_5, 4, 0));
+	ks_check_eq(attr_of(v, a.ino).flags, KS_INODE_HAS_XATTR);
+	/* A default ACL that says no more than a mode is one still, and its children have none. */
+	ks_check_ok(ks_meta_setxattr(v->m, d, KS_ACL_DEFAULT, acl_of_3, sizeof(acl_of_3), 0));
+	ks_check_ok(ks_meta_mknod(v->m, &masked, d, "3", S_IFREG | 0666, 0, NULL, &a));
+	ks_check_eq(a.mode, S_IFREG | 0664);
+	ks_check_eq(a.flags, 0);
 }
 
 ON_BOTH(atimes)

@@ -245,13 +245,15 @@ int ks_vfs_readlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, stru
 	return stale(ks_meta_readlink(v->meta, ino, out));
 }
 
-/* Name spaces that mean something on this file system. ACLs need the kernel's help (FUSE_POSIX_ACL), so system.* is refused. */
+/* Name spaces that mean something on this file system; of system.* the two names of ACLs. */
 static int check_xattr(const char *name)
 {
 	static const char *const spaces[] = { "user.", "trusted.", "security." };
 
 	if (strlen(name) > KS_XATTR_NAME_MAX)
 		return -ERANGE;
+	if (strcmp(name, KS_ACL_ACCESS) == 0 || strcmp(name, KS_ACL_DEFAULT) == 0)
+		return 0;
 	for (size_t i = 0; i < KS_ARRAY_SIZE(spaces); i++) {
 		size_t n = strlen(spaces[i]);
 

@@ -314,7 +314,7 @@ static int take_xattrs(struct merge *m, bool exists)
 			m, "xattr_without_inode", "extended attributes of an inode that is missing",
 			ino,
 			(struct ks_fsck_write){ KS_FSCK_DEL_PREFIX, KS_T_XATTR, &prefix, 1, NULL });
-	if (!(n->flags & KS_INODE_HAS_XATTR)) {
+	if (flags != n->flags) {
 		struct ks_fsck_problem p = {
 			.kind = "wrong_flags",
 			.repair = KS_FSCK_R_SAFE,
