@@ -87,6 +87,31 @@ static bool wanted_xattr(const struct ks_copy *c, const char *name)
 	return strcmp(name, "security.selinux") != 0;
 }
 
+static bool has_name(const struct ks_buf *names, const char *name)
+{
+	for (const char *p = names->p; p && p < names->p + names->n; p += strlen(p) + 1)
+		if (strcmp(p, name) == 0)
+			return true;
+	return false;
+}
+
+/* A list that @to has from its directory's default ACL, and the source, whose attributes are @names, does not have. */
+static int drop_inherited_acls(const struct ks_node *to, const struct ks_buf *names)
+{
+	static const char *const acls[] = { KS_ACL_ACCESS, KS_ACL_DEFAULT };
+	static const char none[4] = { 2 }; /* the form's version, and no entries */
+	const struct ks_side_ops *ops = to->dir->side->ops;
+	KS_AUTO(ks_buf_clear) struct ks_buf value = { 0 };
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < KS_ARRAY_SIZE(acls); i++) {
+		value.n = 0;
+		if (!has_name(names, acls[i]) && ops->getxattr(to, acls[i], &value) == 0)
+			r = ops->setxattr(to, acls[i], none, sizeof(none));
+	}
+	return r;
+}
+
 int ks_copy_xattrs(struct ks_copy *c, const struct ks_node *from, const struct ks_node *to)
 {
 	KS_AUTO(ks_buf_clear) struct ks_buf names = { 0 };
@@ -112,6 +137,8 @@ int ks_copy_xattrs(struct ks_copy *c, const struct ks_node *from, const struct k
 			r = 0;
 		}
 	}
+	if (r == 0 && (c->o.preserve & KS_COPY_ACL))
+		r = drop_inherited_acls(to, &names);
 	return r;
 }
 

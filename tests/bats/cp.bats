@@ -45,6 +45,36 @@ same() {
 	same src out
 }
 
+@test "access control lists go with -a, in and out, and are not what the destination would pass on" {
+	requires setfacl
+	mkdir -p src/dir/sub dflt
+	setfacl -m u:7:r dflt 2>/dev/null || skip "no ACLs in $T"
+	setfacl -d -m u:99:rwx,g:98:x dflt
+	touch src/plain src/named src/dir/f
+	mkfifo src/fifo
+	ln -s plain src/link
+	chmod 640 src/plain
+	setfacl -m u:7:rw,g:8:r src/named src/fifo
+	setfacl -m u:7:rwx,d:u:7:rwx,d:o::- src/dir
+	acls src >want
+	kiseki-cp -q -a src "$U:/"
+	kiseki-cp -q -a "$U:/src" "$U:/again"
+	kiseki-cp -q -a "$U:/again" out
+	acls out | diff want -
+	cp -a dflt dflt2
+	kiseki-cp -q -a "$U:/src" dflt2/
+	acls dflt2/src | diff want -
+	kiseki-cp -q -a dflt "$U:/"
+	kiseki-cp -q -a src "$U:/dflt/"
+	kiseki-cp -q -a "$U:/dflt" out2
+	acls out2/src | diff want -
+	rm -r out2/src
+	acls dflt | diff - <(acls out2)
+}
+
+# acls DIR: of everything in it
+acls() { (cd "$1" && find . ! -type l | sort | xargs getfacl -n && find . -printf '%p %M\n' | sort); }
+
 @test "within a volume data is shared" {
 	head -c 20000000 /dev/urandom >big
 	kiseki-cp -q big "$U:/big"
