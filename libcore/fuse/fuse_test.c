@@ -419,6 +419,7 @@ KS_TEST(attributes)
 	struct fuse_getxattr_in gin = { .size = 100 };
 	struct fuse_ioctl_in io = { .cmd = FS_IOC_GETFLAGS, .out_size = sizeof(int) };
 	struct fuse_ioctl_out io_out;
+	struct fsxattr fsx;
 	char xattr[64];
 	uint64_t f, fh;
 	unsigned int bits;
@@ -463,6 +464,28 @@ KS_TEST(attributes)
 	ks_check_eq(call1(&g, FUSE_IOCTL, f, &io, sizeof(io)), 0);
 	memcpy(&bits, g.reply + sizeof(io_out), sizeof(bits));
 	ks_check_eq(bits, FS_NODUMP_FL);
+	io.cmd = FS_IOC_FSGETXATTR;
+	io.out_size = sizeof(fsx);
+	ks_check_eq(call1(&g, FUSE_IOCTL, f, &io, sizeof(io)), 0);
+	memcpy(&fsx, g.reply + sizeof(io_out), sizeof(fsx));
+	ks_check_eq(fsx.fsx_xflags, FS_XFLAG_NODUMP);
+	io.cmd = FS_IOC_FSSETXATTR;
+	io.out_size = 0;
+	io.in_size = sizeof(fsx);
+	fsx.fsx_projid = 5;
+	ks_check_eq(call(&g, FUSE_IOCTL, f, &io, sizeof(io), &fsx, sizeof(fsx), NULL, 0),
+		    -EOPNOTSUPP);
+	fsx = (struct fsxattr){ .fsx_xflags = FS_XFLAG_NOATIME };
+	ks_check_eq(call(&g, FUSE_IOCTL, f, &io, sizeof(io), &fsx, sizeof(fsx), NULL, 0),
+		    -EOPNOTSUPP);
+	fsx = (struct fsxattr){ 0 };
+	ks_check_eq(call(&g, FUSE_IOCTL, f, &io, sizeof(io), &fsx, sizeof(fsx), NULL, 0), 0);
+	io.cmd = FS_IOC_GETFLAGS;
+	io.out_size = sizeof(bits);
+	io.in_size = 0;
+	ks_check_eq(call1(&g, FUSE_IOCTL, f, &io, sizeof(io)), 0);
+	memcpy(&bits, g.reply + sizeof(io_out), sizeof(bits));
+	ks_check_eq(bits, 0);
 	ks_check_eq(call1(&g, FUSE_STATFS, 1, NULL, 0), 0);
 	ks_check_eq(release(&g, FUSE_RELEASE, f, fh), 0);
 	stop(&g);

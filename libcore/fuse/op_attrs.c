@@ -142,39 +142,50 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
 /* ---- lsattr and chattr; the kernel has checked CAP_LINUX_IMMUTABLE ---- */
 
 static const struct {
-	unsigned int linux_bit;
 	uint32_t ks;
+	unsigned int flag;  /* of FS_IOC_GETFLAGS */
+	unsigned int xflag; /* of FS_IOC_FSGETXATTR, which the kernel asks before it sets either */
 } flag_bits[] = {
-	{ FS_IMMUTABLE_FL, KS_INODE_IMMUTABLE },
-	{ FS_APPEND_FL, KS_INODE_APPEND },
-	{ FS_NODUMP_FL, KS_INODE_NODUMP },
+	{ KS_INODE_IMMUTABLE, FS_IMMUTABLE_FL, FS_XFLAG_IMMUTABLE },
+	{ KS_INODE_APPEND, FS_APPEND_FL, FS_XFLAG_APPEND },
+	{ KS_INODE_NODUMP, FS_NODUMP_FL, FS_XFLAG_NODUMP },
 };
 
-static int get_flags(struct ks_fuse *f, const struct ks_ctx *c, ks_ino_t ino, unsigned int *flags)
+static int get_flags(struct ks_fuse *f, const struct ks_ctx *c, ks_ino_t ino, unsigned int *flags,
+		     struct fsxattr *fsx)
 {
 	struct ks_attr a;
 	int r = ks_vfs_getattr(f->vfs, c, ino, &a);
 
 	*flags = 0;
-	for (size_t i = 0; r == 0 && i < KS_ARRAY_SIZE(flag_bits); i++)
-		*flags |= a.flags & flag_bits[i].ks ? flag_bits[i].linux_bit : 0;
+	*fsx = (struct fsxattr){ 0 };
+	for (size_t i = 0; r == 0 && i < KS_ARRAY_SIZE(flag_bits); i++) {
+		if (!(a.flags & flag_bits[i].ks))
+			continue;
+		*flags |= flag_bits[i].flag;
+		fsx->fsx_xflags |= flag_bits[i].xflag;
+	}
 	return r;
 }
 
-static int set_flags(struct ks_fuse *f, const struct ks_ctx *c, ks_ino_t ino, unsigned int flags)
+/* @flags, or the flags of @fsx. */
+static int set_flags(struct ks_fuse *f, const struct ks_ctx *c, ks_ino_t ino, unsigned int flags,
+		     const struct fsxattr *fsx)
 {
-	struct ks_attr a, in;
+	struct ks_attr a, in = { 0 };
 	unsigned int known = 0;
-	int r = ks_vfs_getattr(f->vfs, c, ino, &in);
+	unsigned int given = fsx ? fsx->fsx_xflags : flags;
 
-	if (r < 0)
-		return r;
 	for (size_t i = 0; i < KS_ARRAY_SIZE(flag_bits); i++) {
-		known |= flag_bits[i].linux_bit;
-		in.flags &= ~flag_bits[i].ks;
-		in.flags |= flags & flag_bits[i].linux_bit ? flag_bits[i].ks : 0;
+		unsigned int bit = fsx ? flag_bits[i].xflag : flag_bits[i].flag;
+
+		known |= bit;
+		in.flags |= given & bit ? flag_bits[i].ks : 0;
 	}
-	if (flags & ~known)
+	if (given & ~known)
+		return -EOPNOTSUPP;
+	/* Projects and the allocation of extents are no notions of this file system. */
+	if (fsx && (fsx->fsx_extsize || fsx->fsx_projid || fsx->fsx_cowextsize))
 		return -EOPNOTSUPP;
 	return ks_vfs_setattr(f->vfs, c, ino, KS_SET_FLAGS, &in, &a);
 }
@@ -186,28 +197,35 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int cmd, void *ar
 	struct ks_fuse *f = ks_fuse_of(req);
 	struct ks_ctx c = ks_fuse_ctx(req);
 	ks_ino_t ino = ks_fuse_ino(f, node);
+	const void *out = NULL;
+	size_t size = 0;
+	struct fsxattr fsx;
 	unsigned int bits;
 	int r = -ENOTTY;
 
 	(void)arg;
 	(void)fi;
 	(void)flags;
-	/* The commands say "long", the kernel passes an int. */
+	/* GETFLAGS and SETFLAGS say "long", the kernel passes an int. */
 	if (cmd == FS_IOC_GETFLAGS && out_size >= sizeof(bits)) {
-		r = get_flags(f, &c, ino, &bits);
-		if (r == 0) {
-			KS_IGNORE(fuse_reply_ioctl(req, 0, &bits, sizeof(bits)));
-			return;
-		}
+		r = get_flags(f, &c, ino, &bits, &fsx);
+		out = &bits;
+		size = sizeof(bits);
+	} else if (cmd == FS_IOC_FSGETXATTR && out_size >= sizeof(fsx)) {
+		r = get_flags(f, &c, ino, &bits, &fsx);
+		out = &fsx;
+		size = sizeof(fsx);
 	} else if (cmd == FS_IOC_SETFLAGS && in_size >= sizeof(bits)) {
 		memcpy(&bits, in_buf, sizeof(bits));
-		r = set_flags(f, &c, ino, bits);
-		if (r == 0) {
-			KS_IGNORE(fuse_reply_ioctl(req, 0, NULL, 0));
-			return;
-		}
+		r = set_flags(f, &c, ino, bits, NULL);
+	} else if (cmd == FS_IOC_FSSETXATTR && in_size >= sizeof(fsx)) {
+		memcpy(&fsx, in_buf, sizeof(fsx));
+		r = set_flags(f, &c, ino, 0, &fsx);
 	}
-	ks_fuse_reply(req, &c, r);
+	if (r < 0)
+		ks_fuse_reply(req, &c, r);
+	else
+		KS_IGNORE(fuse_reply_ioctl(req, 0, out, size));
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t node)

@@ -170,7 +170,7 @@ int ks_meta_setattr(struct ks_meta *m, ks_ino_t ino, uint32_t set, const struct 
 
 /*
  * Makes any kind of inode. @mode: type and permissions as they were asked for: the directory's default ACL bounds them, or where it has none the umask of @c.
- * @target: of a symlink, else NULL. setgid is inherited from the directory.
+ * @target: of a symlink, else NULL. setgid and "no dump" are inherited from the directory.
  * -EEXIST, -ENOENT (parent gone), -ENOTDIR, -EMLINK, -ENOSPC and -EDQUOT (quota), -EPERM (immutable parent).
  */
 int ks_meta_mknod(struct ks_meta *m, const struct ks_cred *c, ks_ino_t parent, const char *name,

@@ -231,6 +231,7 @@ static int mknod_decide(struct mknod_arg *k, const struct ks_read *rd,
 	if (!k->tmp && rd[1].found)
 		return -EEXIST;
 	*n = k->node;
+	n->flags |= parent->flags & KS_INODE_NODUMP;
 	if (S_ISDIR(n->mode) && parent->nlink >= KS_LINK_MAX)
 		return -EMLINK;
 	if (parent->mode & S_ISGID) {

@@ -192,6 +192,17 @@ ON_BOTH(immutable_and_append_only)
 	ks_check_eq(mv(v, d, "g", ROOT, "g", 0), -EPERM);
 	ks_check_ok(ks_meta_setattr(v->m, d, KS_SET_FLAGS, &imm, NULL));
 	ks_check_eq(ks_meta_mknod(v->m, &cred, d, "h", S_IFREG, 0, NULL, &a), -EPERM);
+	ks_check_eq(ks_meta_mktmp(v->m, &cred, d, 0600, &a), -EPERM);
+	ks_check_eq(ks_meta_link(v->m, f, d, "h", &a), -EPERM);
+	ks_check_eq(ks_meta_removexattr(v->m, d, KS_ACL_DEFAULT), -EPERM);
+	ks_check_eq(ks_meta_rmdir(v->m, ROOT, "d", &a), -EPERM);
+	ks_check_eq(mv(v, ROOT, "d", ROOT, "e", 0), -EPERM);
+	ks_check_ok(ks_meta_setattr(v->m, d, KS_SET_FLAGS, &none, NULL));
+	/* Only "no dump" is passed on. */
+	app.flags |= KS_INODE_NODUMP;
+	ks_check_ok(ks_meta_setattr(v->m, d, KS_SET_FLAGS, &app, NULL));
+	ks_check_eq(attr_of(v, mkfile(v, d, "n")).flags, KS_INODE_NODUMP);
+	ks_check_eq(attr_of(v, mkdir_(v, d, "nd")).flags, KS_INODE_NODUMP);
 	ks_check_ok(ks_meta_setattr(v->m, d, KS_SET_FLAGS, &none, NULL));
 }
 

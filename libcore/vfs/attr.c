@@ -191,14 +191,19 @@ static int settle(struct ks_vfs *v, ks_ino_t ino)
 	return r;
 }
 
-/* File capabilities go with setuid. @a: the inode after a change of owner or size. */
-static int drop_caps(struct ks_vfs *v, const struct ks_attr *a)
+int ks_vfs_drop_caps(struct ks_vfs *v, const struct ks_attr *a)
 {
+	static const char name[] = "security.capability";
+	struct ks_buf value = { 0 };
 	int r;
 
 	if (!(a->flags & KS_INODE_HAS_XATTR) || !S_ISREG(a->mode))
 		return 0;
-	r = ks_meta_removexattr(v->meta, a->ino, "security.capability");
+	/* Looked for first: mostly the attributes are others, such as an ACL, and nothing need be written. */
+	r = ks_meta_getxattr(v->meta, a->ino, name, &value);
+	ks_buf_clear(&value);
+	if (r == 0)
+		r = ks_meta_removexattr(v->meta, a->ino, name);
 	return r == -ENODATA ? 0 : r;
 }
 
@@ -221,7 +226,7 @@ int ks_vfs_setattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, uint3
 		return -EWOULDBLOCK;
 	if (set & KS_SET_SIZE) {
 		r = ks_vfs_resize(v, ino, set, in, out);
-		return r < 0 ? r : drop_caps(v, out);
+		return r < 0 ? r : ks_vfs_drop_caps(v, out);
 	}
 	if (set & (KS_SET_MTIME | KS_SET_MTIME_NOW | KS_SET_CTIME))
 		r = settle(v, ino);
@@ -230,10 +235,10 @@ int ks_vfs_setattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, uint3
 	if (r < 0)
 		return r;
 	ks_seen_own(v, ino, out->change);
-	if (set & KS_SET_MODE)
+	if (set & (KS_SET_MODE | KS_SET_FLAGS))
 		ks_vnode_set_priv(v, ino);
 	if (set & (KS_SET_UID | KS_SET_GID))
-		r = drop_caps(v, out);
+		r = ks_vfs_drop_caps(v, out);
 	return r < 0 ? r : ks_vfs_overlay(v, out);
 }
 

@@ -240,6 +240,10 @@ int ks_fh_clear_priv(struct ks_fh *fh, const struct ks_ctx *c)
 	r = ks_vfs_record(v, fh->ino, &a);
 	if (r < 0)
 		return r;
+	if (a.flags & KS_INODE_IMMUTABLE) {
+		ks_vnode_set_priv(v, fh->ino);
+		return -EPERM;
+	}
 	suid = (a.mode & S_ISUID) || ((a.mode & S_ISGID) && (a.mode & S_IXGRP));
 	if (suid && c->cred.uid == 0) {
 		/* root may; the next writer may be somebody else. */
@@ -249,10 +253,8 @@ int ks_fh_clear_priv(struct ks_fh *fh, const struct ks_ctx *c)
 		if (r == 0)
 			ks_seen_own(v, fh->ino, out.change);
 	}
-	if (r == 0 && (a.flags & KS_INODE_HAS_XATTR)) {
-		r = ks_meta_removexattr(v->meta, fh->ino, "security.capability");
-		r = r == -ENODATA ? 0 : r;
-	}
+	if (r == 0)
+		r = ks_vfs_drop_caps(v, &a);
 	if (r < 0)
 		ks_vnode_set_priv(v, fh->ino);
 	return r;

@@ -39,7 +39,7 @@ struct ks_vnode {
 	bool releasing;         /* [shard] */
 	bool unlinked;          /* [shard] known to have no name */
 	bool reported;          /* [shard] the heartbeat was told of it and may have claimed it */
-	bool priv; /* [shard] a write must look whether there is something to clear (setuid, capabilities) */
+	bool priv; /* [shard] a write must look whether there is something to clear (setuid, capabilities), or it may not be */
 	pthread_mutex_t mu;   /* while file is made or refreshed */
 	struct ks_file *file; /* set once under [mu] and [shard] */
 };
@@ -150,7 +150,7 @@ void ks_vnode_set_unlinked(struct ks_vfs *v, ks_ino_t ino, bool unlinked);
 bool ks_vnode_is_unlinked(struct ks_vfs *v, struct ks_vnode *vn);
 /* Nobody can see any more what was written: it has no name, and the caller's open is the only one. */
 bool ks_vnode_is_doomed(struct ks_vfs *v, struct ks_vnode *vn);
-/* Mode or xattrs changed: the next write looks again. */
+/* Mode, flags or xattrs changed: the next write looks again. */
 void ks_vnode_set_priv(struct ks_vfs *v, ks_ino_t ino);
 bool ks_vnode_take_priv(struct ks_vfs *v, struct ks_vnode *vn);
 bool ks_vnode_is_open(void *vfs, ks_ino_t ino);
@@ -177,6 +177,9 @@ int ks_vfs_check_name(const char *name) KS_MUST_CHECK;
 /* ks_meta_setattr() of a size, past whoever has the inode open. */
 int ks_vfs_resize(struct ks_vfs *v, ks_ino_t ino, uint32_t set, const struct ks_attr *in,
 		  struct ks_attr *out) KS_MUST_CHECK;
+
+/* File capabilities go with setuid. @a: the inode as it is now. */
+int ks_vfs_drop_caps(struct ks_vfs *v, const struct ks_attr *a) KS_MUST_CHECK;
 
 /*
  * Inodes that this process deleted although somebody may still look at them through a descriptor or a working directory: removed directories,
@@ -238,7 +241,7 @@ void ks_accesslog_end(struct ks_accesslog *log);
 /* A handle without a vnode, in the list of directories. */
 struct ks_fh *ks_fh_new_bare(struct ks_vfs *v, const struct ks_attr *a, int flags);
 
-/* Before the content changes: setuid, setgid and file capabilities do not survive that. */
+/* Before the content changes: setuid, setgid and file capabilities do not survive that. -EPERM: immutable since it was opened. */
 int ks_fh_clear_priv(struct ks_fh *fh, const struct ks_ctx *c) KS_MUST_CHECK;
 
 /* ---- sync.c ---- */

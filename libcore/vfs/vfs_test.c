@@ -362,11 +362,18 @@ KS_TEST(chattr)
 
 	start(&g, "chattr", false, 0);
 	make(&g, "f", "abc", &a);
+	ks_check_ok(ks_vfs_setxattr(g.v, &g.c, a.ino, "user.a", "b", 1, 0));
 	ks_check_ok(ks_vfs_setattr(g.v, &g.c, a.ino, KS_SET_FLAGS, &in, &out));
 	ks_check_eq(ks_vfs_open(g.v, &g.c, a.ino, O_WRONLY, &fh, &how), -EPERM);
-	ks_vfs_release(open_ino(&g, a.ino, O_WRONLY | O_APPEND));
+	fh = open_ino(&g, a.ino, O_WRONLY | O_APPEND);
+	/* Other attributes than capabilities are no reason to refuse a write. */
+	ks_check_eq(ks_vfs_write(fh, &g.c, 3, "d", 1), 1);
 	in.flags = KS_INODE_IMMUTABLE;
 	ks_check_ok(ks_vfs_setattr(g.v, &g.c, a.ino, KS_SET_FLAGS, &in, &out));
+	/* Nor does who had it open before write any more. */
+	ks_check_eq(ks_vfs_write(fh, &g.c, 4, "e", 1), -EPERM);
+	ks_check_eq(ks_vfs_write(fh, &g.c, 4, "e", 1), -EPERM);
+	ks_vfs_release(fh);
 	ks_check_eq(ks_vfs_open(g.v, &g.c, a.ino, O_WRONLY | O_APPEND, &fh, &how), -EPERM);
 	ks_vfs_release(open_ino(&g, a.ino, O_RDONLY));
 	stop(&g);
