@@ -113,9 +113,12 @@ static void op_write(fuse_req_t req, fuse_ino_t node, const char *buf, size_t si
 		     struct fuse_file_info *fi)
 {
 	struct ks_ctx c = ks_fuse_ctx(req);
-	ssize_t n = ks_vfs_write(ks_fuse_fh(fi), &c, (uint64_t)off, buf, size);
+	ssize_t n;
 
 	(void)node;
+	if (fi->writepage)
+		c.flags |= KS_VFS_PAGES;
+	n = ks_vfs_write(ks_fuse_fh(fi), &c, (uint64_t)off, buf, size);
 	if (n < 0)
 		ks_fuse_reply(req, &c, (int)n);
 	else

@@ -240,7 +240,7 @@ int ks_fh_clear_priv(struct ks_fh *fh, const struct ks_ctx *c)
 	r = ks_vfs_record(v, fh->ino, &a);
 	if (r < 0)
 		return r;
-	if (a.flags & KS_INODE_IMMUTABLE) {
+	if ((a.flags & KS_INODE_IMMUTABLE) && !(c->flags & KS_VFS_PAGES)) {
 		ks_vnode_set_priv(v, fh->ino);
 		return -EPERM;
 	}

@@ -19,7 +19,12 @@ struct ks_ctx {
 	struct ks_cred cred;
 	unsigned int flags; /* KS_VFS_* */
 };
-enum { KS_VFS_NOBLOCK = 1 << 0 };
+enum {
+	KS_VFS_NOBLOCK = 1 << 0,
+	KS_VFS_PAGES =
+		1
+		<< 1, /* a write of what a memory mapping holds: it was allowed when it was made */
+};
 
 struct ks_vfs_opts {
 	struct ks_meta *meta;     /* owned by the vfs from a successful open on */

@@ -357,6 +357,7 @@ KS_TEST(chattr)
 {
 	struct rig g;
 	struct ks_attr a, in = { .flags = KS_INODE_APPEND }, out;
+	struct ks_ctx pages = { 0 };
 	struct ks_open_how how;
 	struct ks_fh *fh;
 
@@ -373,6 +374,8 @@ KS_TEST(chattr)
 	/* Nor does who had it open before write any more. */
 	ks_check_eq(ks_vfs_write(fh, &g.c, 4, "e", 1), -EPERM);
 	ks_check_eq(ks_vfs_write(fh, &g.c, 4, "e", 1), -EPERM);
+	pages.flags |= KS_VFS_PAGES;
+	ks_check_eq(ks_vfs_write(fh, &pages, 4, "e", 1), 1);
 	ks_vfs_release(fh);
 	ks_check_eq(ks_vfs_open(g.v, &g.c, a.ino, O_WRONLY | O_APPEND, &fh, &how), -EPERM);
 	ks_vfs_release(open_ino(&g, a.ino, O_RDONLY));
