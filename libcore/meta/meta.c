@@ -385,20 +385,33 @@ bool ks_meta_is_readonly(const struct ks_meta *m)
 	return m->readonly;
 }
 
+struct settings_arg {
+	struct ks_volume_settings s;
+	const char *changed[4]; /* ends with NULL */
+};
+
 static int settings_set_body(struct ks_txn *t, void *arg)
 {
-	static const char *const may_change[] = { "capacity_bytes", "inodes_max", "trash_ns",
-						  NULL };
+	const struct settings_arg *a = arg;
 
-	settings_put(t, arg, may_change);
+	settings_put(t, &a->s, a->changed);
 	return 0;
 }
 
 int ks_meta_settings_set(struct ks_meta *m, const struct ks_volume_settings *s)
 {
-	struct ks_volume_settings copy = *s;
-	int r = ks_meta_run(m, settings_set_body, &copy);
+	struct settings_arg a = { .s = *s };
+	size_t n = 0;
+	int r;
 
+	/* Only these: who changes another one at the same time is not undone. */
+	if (s->capacity_bytes != m->set.capacity_bytes)
+		a.changed[n++] = "capacity_bytes";
+	if (s->inodes_max != m->set.inodes_max)
+		a.changed[n++] = "inodes_max";
+	if (s->trash_ns != m->set.trash_ns)
+		a.changed[n++] = "trash_ns";
+	r = n ? ks_meta_run(m, settings_set_body, &a) : 0;
 	if (r < 0)
 		return r;
 	/* In place: who reads them beside this sees the old value or the new one. */

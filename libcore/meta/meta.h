@@ -78,7 +78,7 @@ int ks_meta_format(const char *url, const struct ks_volume_settings *s, uint32_t
 int ks_meta_open(struct ks_meta **out, const char *url, const struct ks_meta_opts *o) KS_MUST_CHECK;
 void ks_meta_close(struct ks_meta *m); /* ends the session if one is open; NULL is fine */
 const struct ks_volume_settings *ks_meta_settings(const struct ks_meta *m);
-/* Changes capacity_bytes, inodes_max, trash_ns. */
+/* Changes those of capacity_bytes, inodes_max and trash_ns that are not what this process knows them to be. */
 int ks_meta_settings_set(struct ks_meta *m, const struct ks_volume_settings *s) KS_MUST_CHECK;
 struct ks_engine *ks_meta_engine(struct ks_meta *m); /* borrowed, for tests and statistics */
 int ks_meta_sync(struct ks_meta *m) KS_MUST_CHECK;
