@@ -14,41 +14,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static void put_name(const char *p, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		unsigned char c = (unsigned char)p[i];
-
-		/* C0 and DEL, and C1 as UTF-8 has it. */
-		if (out.escape &&
-		    (c < 0x20 || c == 0x7f ||
-		     (c == 0xc2 && i + 1 < n && ((unsigned char)p[i + 1] & 0xe0) == 0x80)))
-			printf("\\%03o", c);
-		else
-			putchar(c);
-	}
-}
-
-static const char *kind(uint32_t mode)
-{
-	switch (mode & S_IFMT) {
-	case S_IFDIR:
-		return "directory";
-	case S_IFLNK:
-		return "symlink";
-	case S_IFREG:
-		return "file";
-	case S_IFIFO:
-		return "fifo";
-	case S_IFSOCK:
-		return "socket";
-	case S_IFCHR:
-		return "chardev";
-	default:
-		return "blockdev";
-	}
-}
-
 static void mode_text(uint32_t m, char text[11])
 {
 	static const char types[] = "?pc?d?b?-?l?s???";
@@ -121,7 +86,7 @@ static void put_json(const struct ks_list_entry *e)
 	const struct ks_attr *a = e->attr;
 	KS_AUTO(ks_freep) char *path = ks_asprintf("%s%.*s", out.prefix, (int)e->n, e->path);
 	char mode[8];
-	json_t *j = json_pack("{s:s,s:s}", "type", "item", "kind", kind(a->mode));
+	json_t *j = json_pack("{s:s,s:s}", "type", "item", "kind", ks_cmd_kind(a->mode));
 
 	if (!j || !path || ks_json_name(j, "path", path, strlen(path)) < 0) {
 		json_decref(j);
@@ -158,10 +123,10 @@ int ls_entry(void *unused, const struct ks_list_entry *e)
 	if (arg.details)
 		put_details(e->attr);
 	fputs(out.prefix, stdout);
-	put_name(e->path, e->n);
+	ks_cmd_put_name(e->path, e->n, out.escape);
 	if (arg.details && e->target) {
 		fputs(" -> ", stdout);
-		put_name(e->target, strlen(e->target));
+		ks_cmd_put_name(e->target, strlen(e->target), out.escape);
 	}
 	putchar(arg.nul ? '\0' : '\n');
 	return ferror(stdout) ? -EPIPE : 0;

@@ -205,6 +205,11 @@ int ks_cmd_report(int err);
 /* "1.2 GiB", or with --bytes "1288490189"; @out has KS_SIZE_STR bytes. */
 void ks_cmd_size(uint64_t bytes, char *out);
 
+/* A file name on stdout, as it is, or with @escape with control characters as \NNN: for a terminal. */
+void ks_cmd_put_name(const char *p, size_t n, bool escape);
+/* "file", "directory", ...: what JSON calls a kind of inode. */
+const char *ks_cmd_kind(uint32_t mode);
+
 /**
  * ks_cmd_exit() - the end of every main()
  * @r: an exit code, or a negative errno, whose text is then printed

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 _Atomic int ks_cli_signal; /* set by a signal, read by any thread */
@@ -198,6 +199,41 @@ void ks_cmd_size(uint64_t bytes, char *out)
 		snprintf(out, KS_SIZE_STR, "%" PRIu64, bytes);
 	else
 		ks_size_format(bytes, out);
+}
+
+void ks_cmd_put_name(const char *p, size_t n, bool escape)
+{
+	for (size_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)p[i];
+
+		/* C0 and DEL, and C1 as UTF-8 has it. */
+		if (escape &&
+		    (c < 0x20 || c == 0x7f ||
+		     (c == 0xc2 && i + 1 < n && ((unsigned char)p[i + 1] & 0xe0) == 0x80)))
+			printf("\\%03o", c);
+		else
+			putchar(c);
+	}
+}
+
+const char *ks_cmd_kind(uint32_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFDIR:
+		return "directory";
+	case S_IFLNK:
+		return "symlink";
+	case S_IFREG:
+		return "file";
+	case S_IFIFO:
+		return "fifo";
+	case S_IFSOCK:
+		return "socket";
+	case S_IFCHR:
+		return "chardev";
+	default:
+		return "blockdev";
+	}
 }
 
 static void die_of(int sig)
