@@ -188,6 +188,21 @@ int ks_meta_unlink(struct ks_meta *m, ks_ino_t parent, const char *name,
 int ks_meta_rmdir(struct ks_meta *m, ks_ino_t parent, const char *name,
 		  struct ks_attr *out) KS_MUST_CHECK; /* -ENOTEMPTY, -ENOTDIR */
 
+/* An entry that is to go, and what became of it. */
+struct ks_remove {
+	ks_ino_t parent;
+	const char *name;
+	bool dir;       /* as ks_meta_rmdir() does; else as ks_meta_unlink() */
+	int err;        /* out: 0; what those two return */
+	uint64_t bytes; /* out: size of a file that has no name any more */
+};
+#define KS_REMOVE_MAX 512u
+/*
+ * Removes up to KS_REMOVE_MAX entries, of any directories, in this order and mostly in one transaction; one that cannot go does not hold up the others. A directory
+ * may follow what is in it. Return: 0, see err of each; -errno: some may be gone, and err is not set.
+ */
+int ks_meta_remove(struct ks_meta *m, struct ks_remove *v, size_t n) KS_MUST_CHECK;
+
 enum {
 	KS_RENAME_NOREPLACE = 1,
 	KS_RENAME_EXCHANGE = 2,
