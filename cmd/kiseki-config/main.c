@@ -193,11 +193,12 @@ static void tell_change(const struct ks_setting *k, const struct ks_volume_setti
 	value_text(k, after, to);
 	ks_cmd_say("%s: %s %s: %s -> %s", after->name,
 		   ks_common.dry_run ? "would change" : "changed", k->key, from, to);
-	if (ks_common.json && !ks_common.quiet)
+	if (ks_common.json && !ks_common.quiet) {
 		ks_json_print(json_pack("{s:s,s:s,s:s,s:o,s:o}", "type", "item", "action",
 					ks_common.dry_run ? "would change" : "changed", "key",
 					k->key, "from", value_json(k, before), "value",
 					value_json(k, after)));
+	}
 }
 
 /* A quota below what is there is legal: nothing more can be written until something is deleted. */
@@ -207,14 +208,16 @@ static void warn_full(struct ks_meta *m, const struct ks_volume_settings *s)
 
 	if (ks_meta_usage(m, &u) < 0)
 		return;
-	if (s->capacity_bytes && u.used_bytes > s->capacity_bytes)
+	if (s->capacity_bytes && u.used_bytes > s->capacity_bytes) {
 		ks_cmd_note("%s: more is stored than the capacity allows: writes fail until "
 			    "enough is deleted",
 			    s->name);
-	if (s->inodes_max && u.inodes > s->inodes_max)
+	}
+	if (s->inodes_max && u.inodes > s->inodes_max) {
 		ks_cmd_note("%s: there are more files than the quota allows: none can be made "
 			    "until enough are deleted",
 			    s->name);
+	}
 }
 
 static int change(struct ks_meta *m, const struct ask *asks, size_t n, uint64_t *changed)
@@ -295,14 +298,16 @@ int main(int argc, char **argv)
 		return ks_cmd_exit(-ENOMEM);
 	for (int i = first; i < n; i++) {
 		r = parse_ask(args[i], &asks[i - first]);
-		if (r == -ENOENT)
+		if (r == -ENOENT) {
 			ks_cmd_usage("there is no setting '%.*s'; 'kiseki-config VOLUME' lists "
 				     "those there are",
 				     (int)strcspn(args[i], "="), args[i]);
-		if (r == 0 && asks[i - first].value && !asks[i - first].k->quota)
+		}
+		if (r == 0 && asks[i - first].value && !asks[i - first].k->quota) {
 			ks_cmd_usage("'%s' was fixed when the volume was made; capacity and inodes "
 				     "can be changed",
 				     asks[i - first].k->key);
+		}
 	}
 	if (r == 0)
 		r = run(&ref, first ? args[0] : NULL, asks, (size_t)(n - first), &changed);

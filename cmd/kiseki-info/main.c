@@ -146,16 +146,17 @@ static int on_piece(void *data, const struct ks_info_piece *p)
 	counts.pieces++;
 	if (ks_common.quiet)
 		return 0;
-	if (ks_common.json)
+	if (ks_common.json) {
 		ks_json_print(json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:b,s:s,s:I}", "type", "item",
 					"kind", "piece", "inode", (json_int_t)b->a->ino, "offset",
 					(json_int_t)p->offset, "bytes", (json_int_t)p->len, "slice",
 					(json_int_t)p->slice, "slice_offset",
 					(json_int_t)p->slice_off, "packed", p->pack != 0, "object",
 					p->key, "object_offset", (json_int_t)p->key_off));
-	else
+	} else {
 		printf("%14" PRIu64 " %10" PRIu64 " %8" PRIu64 " %10" PRIu64 " %10" PRIu64 "  %s\n",
 		       p->offset, p->len, p->slice, p->slice_off, p->key_off, p->key);
+	}
 	return ferror(stdout) ? -EPIPE : 0;
 }
 
@@ -296,10 +297,11 @@ static int by_number(const char *volume)
 	struct ks_info_what what = { .slice = arg.slice };
 	int r = 0;
 
-	if (arg.object && ks_info_parse_key(arg.object, &what) < 0)
+	if (arg.object && ks_info_parse_key(arg.object, &what) < 0) {
 		ks_cmd_usage("'%s' is not the key of an object with data: those are "
 			     "blocks/A/B/SLICE_BLOCK_SIZE and packs/A/PACK",
 			     arg.object);
+	}
 	r = open_volume(volume, &v);
 	if (r < 0)
 		return r;

@@ -296,10 +296,11 @@ static void say_sum(void)
 	char size[KS_SIZE_STR];
 
 	ks_cmd_size(bytes, size);
-	if (files || dirs)
+	if (files || dirs) {
 		ks_cmd_say("%s %" PRIu64 " files and %" PRIu64 " directories, %s%s",
 			   ks_common.dry_run ? "would remove" : "removed", files, dirs, size,
 			   ks_common.dry_run ? "; dry run: nothing removed" : "");
+	}
 	ks_json_summary("counts", json_pack("{s:I,s:I,s:I,s:I}", "files", (json_int_t)files, "dirs",
 					    (json_int_t)dirs, "bytes", (json_int_t)bytes, "failed",
 					    (json_int_t)done.failed));

@@ -146,11 +146,12 @@ static int push(struct run *u, uint64_t ino, uint64_t parent, size_t name_at)
 		size_t cap = u->cap ? u->cap * 2 : 32;
 		struct frame *v = u->n < LEVELS_MAX ? realloc(u->v, cap * sizeof(*v)) : NULL;
 
+		if (u->n >= LEVELS_MAX) {
+			return ks_fail_hint(-EBADMSG, "run kiseki-fsck",
+					    "directory %ju is in a ring", (uintmax_t)ino);
+		}
 		if (!v)
-			return u->n < LEVELS_MAX
-				       ? -ENOMEM
-				       : ks_fail_hint(-EBADMSG, "run kiseki-fsck",
-						      "directory %ju is in a ring", (uintmax_t)ino);
+			return -ENOMEM;
 		u->v = v;
 		u->cap = cap;
 	}
@@ -267,8 +268,8 @@ int ks_rm(struct ks_meta *m, const char *path, const struct ks_rm_opts *o, struc
 {
 	KS_AUTO(ks_freep) char *name = NULL;
 	const char *volume = ks_meta_settings(m)->name;
-	struct ks_attr dir;
-	struct ks_attr what;
+	struct ks_attr dir = { 0 };
+	struct ks_attr what = { 0 };
 	struct run *u;
 	size_t n = strlen(path);
 	int r = ks_rm_find(m, path, &dir, &name, &what);

@@ -114,11 +114,12 @@ int ks_setting_set(const struct ks_setting *k, struct ks_volume_settings *s, con
 	if (!k->quota)
 		return ks_fail(-EPERM, "'%s' was fixed when the volume was made", k->key);
 	r = bytes ? parse_bytes(value, &n) : parse_count(value, &n);
-	if (r < 0)
+	if (r < 0) {
 		return ks_fail_hint(r,
 				    bytes ? "a size above 0, as " KS_SIZE_FORMS "; or none"
 					  : "a number above 0, or none",
 				    "%s=%s", k->key, value);
+	}
 	memcpy((char *)s + k->off, &n, sizeof(n));
 	return 0;
 }

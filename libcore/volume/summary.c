@@ -116,7 +116,7 @@ static int keep(const struct run *u, struct ks_summary *dir, struct ks_summary *
 {
 	if (dir->nv == dir->cap) {
 		size_t cap = dir->cap ? dir->cap * 2 : 8;
-		struct ks_summary **v = realloc(dir->v, cap * sizeof(struct ks_summary *));
+		struct ks_summary **v = realloc(dir->v, cap * sizeof(void *));
 
 		if (!v) {
 			ks_summary_free(s);
@@ -225,10 +225,10 @@ static int push(struct run *u, uint64_t ino, struct ks_summary *node)
 
 		if (!v) {
 			ks_summary_free(node);
-			return u->n < LEVELS_MAX
-				       ? -ENOMEM
-				       : ks_fail_hint(-EBADMSG, "run kiseki-fsck",
-						      "directory %ju is in a ring", (uintmax_t)ino);
+			if (u->n < LEVELS_MAX)
+				return -ENOMEM;
+			return ks_fail_hint(-EBADMSG, "run kiseki-fsck",
+					    "directory %ju is in a ring", (uintmax_t)ino);
 		}
 		u->v = v;
 		u->cap = cap;
