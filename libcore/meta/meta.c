@@ -210,13 +210,29 @@ static int settings_check(const struct load *l)
 	return 0;
 }
 
+/* Needs set_mu. In place, and only what differs: who reads them without it sees the old value or the new one. */
+static void take_changed(struct ks_meta *m, const struct ks_volume_settings *s)
+{
+	if (m->set.capacity_bytes != s->capacity_bytes)
+		__atomic_store_n(&m->set.capacity_bytes, s->capacity_bytes, __ATOMIC_RELAXED);
+	if (m->set.inodes_max != s->inodes_max)
+		__atomic_store_n(&m->set.inodes_max, s->inodes_max, __ATOMIC_RELAXED);
+	if (m->set.trash_ns != s->trash_ns)
+		__atomic_store_n(&m->set.trash_ns, s->trash_ns, __ATOMIC_RELAXED);
+	atomic_store(&m->capacity, s->capacity_bytes);
+	atomic_store(&m->inodes_max, s->inodes_max);
+}
+
 int ks_meta_read_settings(struct ks_meta *m)
 {
 	struct ks_arena a = { 0 };
 	struct load l = { 0 };
 	struct ks_scan s = { .table = KS_T_SETTING, .fn = load_one, .arg = &l };
-	int r = ks_engine_scan(m->e, &s, &a);
+	int r;
 
+	/* From the read to the end: what a change here has set meanwhile is not taken back. */
+	KS_LOCKED(&m->set_mu);
+	r = ks_engine_scan(m->e, &s, &a);
 	ks_arena_clear(&a);
 	if (r == 0 && !l.seen)
 		r = ks_fail(-EBADMSG,
@@ -228,8 +244,7 @@ int ks_meta_read_settings(struct ks_meta *m)
 	/* Only what may change is taken again: others read the rest without a lock. */
 	if (!m->set.format_version)
 		m->set = l.s;
-	atomic_store(&m->capacity, l.s.capacity_bytes);
-	atomic_store(&m->inodes_max, l.s.inodes_max);
+	take_changed(m, &l.s);
 	return 0;
 }
 
@@ -300,6 +315,7 @@ static void meta_free(struct ks_meta *m)
 	ks_locks_close(m);
 	ks_engine_close(m->e);
 	pthread_mutex_destroy(&m->mu);
+	pthread_mutex_destroy(&m->set_mu);
 	pthread_cond_destroy(&m->cond);
 	free(m->locks);
 	free(m);
@@ -321,9 +337,11 @@ int ks_meta_open(struct ks_meta **out, const char *url, const struct ks_meta_opt
 	eo.busy_timeout_ns = m->o.busy_timeout_ns;
 	eo.mmap_bytes = m->o.mmap_bytes;
 	pthread_mutex_init(&m->mu, NULL);
+	pthread_mutex_init(&m->set_mu, NULL);
 	r = ks_cond_init(&m->cond);
 	if (r < 0) {
 		pthread_mutex_destroy(&m->mu);
+		pthread_mutex_destroy(&m->set_mu);
 		free(m);
 		return r;
 	}
@@ -404,6 +422,7 @@ int ks_meta_settings_set(struct ks_meta *m, const struct ks_volume_settings *s)
 	size_t n = 0;
 	int r;
 
+	KS_LOCKED(&m->set_mu);
 	/* Only these: who changes another one at the same time is not undone. */
 	if (s->capacity_bytes != m->set.capacity_bytes)
 		a.changed[n++] = "capacity_bytes";
@@ -414,12 +433,7 @@ int ks_meta_settings_set(struct ks_meta *m, const struct ks_volume_settings *s)
 	r = n ? ks_meta_run(m, settings_set_body, &a) : 0;
 	if (r < 0)
 		return r;
-	/* In place: who reads them beside this sees the old value or the new one. */
-	__atomic_store_n(&m->set.capacity_bytes, s->capacity_bytes, __ATOMIC_RELAXED);
-	__atomic_store_n(&m->set.inodes_max, s->inodes_max, __ATOMIC_RELAXED);
-	__atomic_store_n(&m->set.trash_ns, s->trash_ns, __ATOMIC_RELAXED);
-	atomic_store(&m->capacity, s->capacity_bytes);
-	atomic_store(&m->inodes_max, s->inodes_max);
+	take_changed(m, s);
 	return 0;
 }
 

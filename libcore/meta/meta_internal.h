@@ -42,7 +42,7 @@ struct ks_id_pool {
 
 struct ks_meta {
 	struct ks_engine *e;
-	struct ks_volume_settings set;
+	struct ks_volume_settings set; /* what may change: written with set_mu, read atomically */
 	struct ks_meta_opts o;
 	bool readonly;
 	_Atomic uint64_t capacity, inodes_max; /* as in set, but may change */
@@ -50,6 +50,7 @@ struct ks_meta {
 	int volume_fd;  /* LOCKS/volume; -1 */
 	int session_fd; /* LOCKS/session-ID; -1 */
 
+	pthread_mutex_t set_mu; /* held over a transaction, before mu */
 	pthread_mutex_t mu;
 	pthread_cond_t cond;
 	struct ks_id_pool pools[KS_ID_COUNT]; /* [mu] */
