@@ -97,19 +97,31 @@ $(foreach l,$(links),$(eval $(call link_rule,$(l))))
 
 check: $(chosen) ## unit and conformance tests: no root, no network, no mount
 	@$(testenv) ./tests/run-tap $(if $(SAN),-t 480) $(chosen)
+asan = UBSAN_OPTIONS="print_stacktrace=1" ASAN_OPTIONS="allocator_may_return_null=1$(1)" \
+	$(MAKE) BUILD=build/asan SAN=address,undefined CFLAGS='-O1 -g -fno-sanitize-recover=all'
+tsan = TSAN_OPTIONS="halt_on_error=1:allocator_may_return_null=1$(1)" $(MAKE) BUILD=build/tsan SAN=thread CFLAGS='-O1 -g'
 check-asan: ## the same under the address and undefined behaviour sanitizers
-	@ASAN_OPTIONS="allocator_may_return_null=1:$$ASAN_OPTIONS" UBSAN_OPTIONS="print_stacktrace=1:$$UBSAN_OPTIONS" \
-	$(MAKE) BUILD=build/asan SAN=address,undefined CFLAGS='-O1 -g -fno-sanitize-recover=all' check
+	@$(call asan) check
 check-tsan: ## the same under the thread sanitizer
-	@TSAN_OPTIONS="halt_on_error=1:allocator_may_return_null=1:$$TSAN_OPTIONS" \
-	$(MAKE) BUILD=build/tsan SAN=thread CFLAGS='-O1 -g' check
+	@$(call tsan) check
+# What a daemon reports nobody sees but in a file.
+mounts := mounted twoproc crash cp fsck gc acl chattr dotkiseki
+check-mounts-asan: ## the tests with mounts, and what works beside them, under the sanitizers
+	@rm -f build/asan/report.*
+	@$(call asan,:log_path=$(CURDIR)/build/asan/report) check-bats BATS='$(mounts:%=tests/bats/%.bats)'
+	@! cat build/asan/report.* 2>/dev/null
+check-mounts-tsan: ## the same
+	@rm -f build/tsan/report.*
+	@$(call tsan,:log_path=$(CURDIR)/build/tsan/report) check-bats BATS='$(mounts:%=tests/bats/%.bats)'
+	@! cat build/tsan/report.* 2>/dev/null
 # A mount takes io_uring where it can; what matters most about mounts must hold over /dev/fuse as well.
-bats := $(wildcard $(if $(T),tests/bats/*$(T)*.bats,tests/bats/*.bats))
-bats_classic := $(filter $(addprefix tests/bats/,mounted.bats twoproc.bats crash.bats dotkiseki.bats acl.bats),$(bats))
+BATS := $(wildcard $(if $(T),tests/bats/*$(T)*.bats,tests/bats/*.bats))
+bats_classic := $(filter $(addprefix tests/bats/,mounted.bats twoproc.bats crash.bats dotkiseki.bats acl.bats chattr.bats),$(BATS))
 check-bats: tests ## the command lines, and mounts where /dev/fuse is usable
-	@$(testenv) ./tests/run-tap -t 600 $(bats) $(bats_classic:%=%@classic)
+	@$(testenv) KISEKI_SAN='$(SAN)' ./tests/run-tap -t 600 $(BATS) $(bats_classic:%=%@classic)
 check-all: ## every test, plain and under the sanitizers
-	@./tests/steps '$(MAKE) check' '$(MAKE) check-bats' '$(MAKE) check-asan' '$(MAKE) check-tsan'
+	@./tests/steps '$(MAKE) check' '$(MAKE) check-bats' '$(MAKE) check-asan' '$(MAKE) check-tsan' \
+		'$(MAKE) check-mounts-asan' '$(MAKE) check-mounts-tsan'
 test: ## install what is missing, build, run check and check-bats; the last line is the sum
 	@./tests/install-deps
 	@$(MAKE) WERROR='$(WERROR)' tests
@@ -154,5 +166,5 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 .DEFAULT_GOAL := all
-.PHONY: all tests check check-asan check-tsan check-bats check-all test lint lint-tidy format demo bench install uninstall clean help
+.PHONY: all tests check check-asan check-tsan check-mounts-asan check-mounts-tsan check-bats check-all test lint lint-tidy format demo bench install uninstall clean help
 -include $(sources:%.c=$(BUILD)/%.d)
