@@ -46,6 +46,7 @@ static void data_free(struct ks_data *d)
 	ks_pool_close(d->pool);
 	pthread_cond_destroy(&d->wake);
 	pthread_cond_destroy(&d->unpinned);
+	pthread_mutex_destroy(&d->numbered_mu);
 	pthread_mutex_destroy(&d->mu);
 	free(d);
 }
@@ -58,6 +59,8 @@ int ks_data_open(struct ks_data **out, const struct ks_data_opts *o)
 	if (!d)
 		return -ENOMEM;
 	pthread_mutex_init(&d->mu, NULL);
+	pthread_mutex_init(&d->numbered_mu, NULL);
+	ks_list_init(&d->numbered);
 	pthread_cond_init(&d->unpinned, NULL);
 	ks_list_init(&d->dirty);
 	r = ks_cond_init(&d->wake);

@@ -73,6 +73,11 @@ struct ks_data_stats {
 void ks_data_stats(struct ks_data *d, struct ks_data_stats *out);
 /* Would a write of @n bytes have to wait for memory now? A guess: others write too. */
 bool ks_data_write_waits(struct ks_data *d, size_t n);
+/*
+ * The lowest number among slices that have one and are not committed yet. UINT64_MAX: there is none; 0: not known at this moment. A slice that was
+ * committed may still count.
+ */
+uint64_t ks_data_lowest_slice(struct ks_data *d);
 /* Commits every file's dirty data; the first error, after all were tried. */
 int ks_data_flush_all(struct ks_data *d) KS_MUST_CHECK;
 

@@ -7,6 +7,7 @@
  *	slice    slice.mu       the slice's memory (copies in and out), its blocks' states, id, checksums
  *	data     ks_data.mu     the list of dirty files, threads being started
  *	pack     ks_pack.mu     which pack is current
+ *	numbered ks_data.numbered_mu  which slices have numbers
  *	index    (index.c)      cached checksums of blocks
  *	shard    (page_cache.c) cached pages
  *	pool     (pool.c)       free pages
@@ -69,6 +70,10 @@ struct ks_data {
 	pthread_t flusher;       /* [mu] */
 	struct ks_workers *up;   /* [mu] while NULL */
 	struct ks_workers *down; /* [mu] while NULL */
+
+	pthread_mutex_t numbered_mu;
+	struct ks_list
+		numbered; /* [numbered_mu] slices that have a number, or are asking for one */
 
 	uint64_t uploading; /* atomic: blocks queued or being written */
 	/* atomic statistics */
@@ -166,6 +171,7 @@ void ks_upload_queue(struct ks_data *d, struct block *first); /* linked by next_
 /* Waits until nothing of @s is being written; what has not begun is called off; what was written is deleted again. */
 void ks_upload_cancel(struct slice *s);
 int ks_slice_take_id(struct slice *s) KS_MUST_CHECK;
+void ks_slice_unnumber(struct slice *s); /* its end: committed, or dropped */
 /* Page @i of @s is stored: its memory moves to the cache. Needs s->mu. */
 void ks_slice_page_stored(struct slice *s, uint32_t i, uint32_t len);
 

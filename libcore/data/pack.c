@@ -9,6 +9,7 @@
 #include "data/data_internal.h"
 
 #define PACK_MAX (256 * KS_MIB)
+#define ID_TRIES 1000u
 #define PACK_AGE_NS (3600 * KS_NS_PER_S)
 #define BATCH 64u /* slices of one append */
 #define BATCH_BYTES (4 * KS_MIB)
@@ -117,9 +118,13 @@ static int log_open(struct ks_pack *p, struct ks_pack_log **out)
 	struct ks_data *d = p->d;
 	struct ks_pack_log *o = calloc(1, sizeof(*o));
 	char key[KS_KEY_STR];
-	int r = o ? d->o.host.pack_id(d->o.host.arg, &o->id) : -ENOMEM;
+	int r = o ? -EEXIST : -ENOMEM;
 
-	if (r == 0) {
+	/* A number whose giving out a power cut took back may be an object's already. */
+	for (unsigned int i = 0; r == -EEXIST && i < ID_TRIES; i++) {
+		r = d->o.host.pack_id(d->o.host.arg, &o->id);
+		if (r < 0)
+			break;
 		ks_pack_key(key, o->id);
 		r = ks_appender_open(d->o.store, key, &o->a);
 	}

@@ -44,6 +44,7 @@ struct slice *ks_slice_new(struct ks_data *d, uint64_t ino, uint64_t chunk, uint
 	s->sums = s->few_sums;
 	s->npages = SLICE_FEW;
 	ks_list_init(&s->link);
+	ks_list_init(&s->numbered);
 	ks_list_init(&s->blocks);
 	pthread_mutex_init(&s->mu, NULL);
 	pthread_cond_init(&s->cv, NULL);
@@ -73,6 +74,7 @@ void ks_slice_put(struct slice *s)
 	if (!s || !ks_ref_put(&s->refs))
 		return;
 	ks_slice_drop_memory(s);
+	ks_slice_unnumber(s);
 	ks_pack_log_leave(s->in_pack);
 	ks_list_foreach_safe (b, tmp, &s->blocks, struct block, link) {
 		if (b != &s->few_block)

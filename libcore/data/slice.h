@@ -66,6 +66,11 @@ struct slice {
 	uint32_t len;    /* bytes written; grows */
 	uint32_t sealed; /* bytes that belong to made blocks: immutable */
 
+	/* [d->numbered_mu] */
+	struct ks_list numbered;
+	unsigned int asking; /* threads on their way to a number */
+	uint64_t number;     /* id, once it is there */
+
 	/* [mu] */
 	pthread_mutex_t mu;
 	pthread_cond_t cv; /* a block ended */

@@ -7,6 +7,22 @@
  */
 #include "data/data_internal.h"
 
+static void numbering_begins(struct slice *s)
+{
+	KS_LOCKED(&s->d->numbered_mu);
+	if (s->asking++ == 0 && !s->number)
+		ks_list_add_tail(&s->d->numbered, &s->numbered);
+}
+
+/* @id 0: it got none. */
+static void numbering_ends(struct slice *s, uint64_t id)
+{
+	KS_LOCKED(&s->d->numbered_mu);
+	s->number = id ? id : s->number;
+	if (--s->asking == 0 && !s->number)
+		ks_list_del(&s->numbered);
+}
+
 int ks_slice_take_id(struct slice *s)
 {
 	const struct ks_data_host *h = &s->d->o.host;
@@ -18,14 +34,36 @@ int ks_slice_take_id(struct slice *s)
 	ks_mutex_unlock(&s->mu);
 	if (id)
 		return 0;
+	numbering_begins(s);
 	r = h->slice_id(h->arg, &id);
-	if (r < 0)
-		return r;
-	KS_LOCKED(&s->mu);
+	ks_mutex_lock(&s->mu);
 	/* Two blocks may ask at one time: one number is wasted. */
-	if (s->id == 0)
+	if (r == 0 && s->id == 0)
 		s->id = id;
-	return 0;
+	id = s->id;
+	ks_mutex_unlock(&s->mu);
+	numbering_ends(s, id);
+	return r;
+}
+
+void ks_slice_unnumber(struct slice *s)
+{
+	/* Nobody else has it any more. */
+	if (!s->number)
+		return;
+	KS_LOCKED(&s->d->numbered_mu);
+	ks_list_del(&s->numbered);
+}
+
+uint64_t ks_data_lowest_slice(struct ks_data *d)
+{
+	uint64_t lowest = UINT64_MAX;
+	struct slice *s;
+	KS_LOCKED(&d->numbered_mu);
+
+	ks_list_foreach (s, &d->numbered, struct slice, numbered)
+		lowest = s->asking ? 0 : ks_min(lowest, s->number);
+	return lowest;
 }
 
 void ks_slice_page_stored(struct slice *s, uint32_t i, uint32_t len)

@@ -317,6 +317,7 @@ static void meta_free(struct ks_meta *m)
 	pthread_mutex_destroy(&m->mu);
 	pthread_mutex_destroy(&m->set_mu);
 	pthread_cond_destroy(&m->cond);
+	free(m->hidden);
 	free(m->locks);
 	free(m);
 }

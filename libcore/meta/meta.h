@@ -47,6 +47,17 @@ struct ks_volume_settings {
 	uint8_t hash_key[16]; /* of dentry hashes */
 };
 
+struct ks_session_info { /* NUL-terminated copies; empty when unknown */
+	uint64_t id;
+	uint64_t generation, epoch;
+	int64_t start_ns, heartbeat_ns;
+	uint32_t pid, kind;
+	char host[256], tool[64], mountpoint[1024], socket[256], version[64];
+	uint64_t low; /* its slices below this number survive a power cut */
+	bool dead;    /* its lock is not held by anybody */
+	bool this_boot; /* it began since this machine was switched on: what it wrote the kernel still has */
+};
+
 struct ks_meta_hooks {
 	/* Is this inode open in this process? Called inside a transaction, perhaps on another thread; takes no lock that is held around a meta call. */
 	bool (*is_open)(void *arg, ks_ino_t ino);
@@ -58,6 +69,12 @@ struct ks_meta_hooks {
 	 */
 	void (*forget_maps)(void *arg);
 	void *arg;
+	/*
+	 * A session has died. Makes good what it left: 0, it may be forgotten; 1, that cannot be done here, and it stays for others; -errno. Called outside transactions,
+	 * by the heartbeat, ks_meta_tick() and ks_meta_session_start(). NULL: there is never anything to be done.
+	 */
+	int (*died)(void *died_arg, const struct ks_session_info *s);
+	void *died_arg;
 };
 
 struct ks_meta_opts {
@@ -88,15 +105,6 @@ bool ks_meta_is_readonly(const struct ks_meta *m);
 
 /* ---- sessions ---- */
 
-struct ks_session_info { /* NUL-terminated copies; empty when unknown */
-	uint64_t id;
-	uint64_t generation, epoch;
-	int64_t start_ns, heartbeat_ns;
-	uint32_t pid, kind;
-	char host[256], tool[64], mountpoint[1024], socket[256], version[64];
-	bool dead; /* its lock is not held by anybody */
-};
-
 /*
  * Registers this process: a row, and for a SQLite volume an flock on LOCKS/session-ID that the kernel drops with the process. Starts the heartbeat
  * thread (one second: claims open inodes that lost their last name elsewhere, passes epochs, reaps dead sessions, frees
@@ -105,12 +113,16 @@ struct ks_session_info { /* NUL-terminated copies; empty when unknown */
 int ks_meta_session_start(struct ks_meta *m, uint32_t kind, const char *tool,
 			  const char *mountpoint, const char *socket) KS_MUST_CHECK;
 void ks_meta_session_stop(struct ks_meta *m);
+/* The same, but its record stays, as if the process had been killed. */
+void ks_meta_session_leave(struct ks_meta *m);
 uint64_t ks_meta_session_id(const struct ks_meta *m); /* 0: none */
 /*
  * What the heartbeat does, once and now: dead sessions, epochs, claims, deleted inodes. For tests, for tools, and before a quota says no. Takes no longer than about
  * @budget_ns (0: until nothing is left to do now).
  */
 int ks_meta_tick(struct ks_meta *m, int64_t budget_ns) KS_MUST_CHECK;
+/* Of that only the dead sessions. @lost_only: those that another boot of a machine ended, or another machine's. */
+int ks_meta_bury(struct ks_meta *m, bool lost_only) KS_MUST_CHECK;
 /*
  * Keeps every other process that writes the volume out (SQLite: LOCKS/volume, where each of them holds a shared lock for as long as it is open). -EBUSY: somebody
  * has it open. Closing gives it up.
@@ -281,6 +293,27 @@ int ks_meta_copy_range(struct ks_meta *m, ks_ino_t src, uint64_t src_off, ks_ino
 /* SEEK_DATA / SEEK_HOLE over what is committed, up to the file's size. -ENXIO past the end. */
 int ks_meta_seek(struct ks_meta *m, ks_ino_t ino, uint64_t off, bool hole,
 		 uint64_t *out) KS_MUST_CHECK;
+
+/* ---- what survives a power cut (meta_durable.c) ---- */
+
+/* Slices that get their number from now on have this one or a greater one, but for callers who are on their way to one. */
+uint64_t ks_meta_next_slice(struct ks_meta *m);
+/* All committed slices of this session below this number are on the disk. Any thread. */
+void ks_meta_set_durable(struct ks_meta *m, uint64_t below);
+/* Is this the only session of the volume, as far as the last heartbeat knows? */
+bool ks_meta_is_alone(const struct ks_meta *m);
+/* Writes that down, if it is news. */
+int ks_meta_save_durable(struct ks_meta *m) KS_MUST_CHECK;
+/* Drops extents that are hidden by what is on the disk by now; their slices are freed. By one thread at a time. */
+int ks_meta_trim(struct ks_meta *m) KS_MUST_CHECK;
+/*
+ * Takes slices that turned out not to be on the disk out of a chunk: what was there before them, or a hole, shows again. @slices: sorted. *undone: bytes of extents
+ * that are gone.
+ */
+int ks_meta_undo(struct ks_meta *m, ks_ino_t ino, uint64_t chunk, const uint64_t *slices, size_t n,
+		 uint64_t *undone) KS_MUST_CHECK;
+/* Numbers of inodes, slices and packs may have been given out by commits that did not reach the disk: none of those is given out again. */
+int ks_meta_skip_ids(struct ks_meta *m) KS_MUST_CHECK;
 
 /* ---- deletion ---- */
 

@@ -3,11 +3,14 @@
  * meta_commit.c: slices that were written become visible: slices, blocks, extents, and the inode's size and times, all or nothing.
  *
  * Which of two overlapping pieces is newer is told by seq, made from the inode's change counter, which every change of the content reads strictly and
- * raises: so seq grows in commit order. What a new piece hides completely is dropped at once; the rest is compaction's.
+ * raises: so seq grows in commit order. What a new piece hides completely is dropped once the new one is on the disk (meta_durable.c);
+ * what is hidden in part is compaction's.
  */
 #include "meta/meta_internal.h"
 
 #include <stdlib.h>
+
+#define HIDDEN_TOLD 64
 
 struct commit_arg {
 	struct ks_meta *m;
@@ -16,6 +19,9 @@ struct commit_arg {
 	size_t n;
 	int64_t now;
 	struct ks_rec_inode out;
+	uint64_t
+		hidden[HIDDEN_TOLD]; /* chunks where something is hidden that has to stay for now */
+	size_t nhidden;
 };
 
 /* The slices of one chunk, by index. */
@@ -201,10 +207,12 @@ static bool hides(const struct commit_arg *c, uint64_t chunk, const struct ks_re
 }
 
 /* How many bytes are covered that were not; hidden extents go. */
-static int group_apply(struct ks_txn *t, const struct commit_arg *c, struct group *g,
+static int group_apply(struct ks_txn *t, struct commit_arg *c, struct group *g,
 		       struct ks_refs *refs, int64_t *added)
 {
 	struct ks_row *v = ks_arena_alloc(refs->a, (g->rows.n + c->n) * sizeof(*v));
+	bool at_once = !atomic_load(&c->m->session);
+	bool stays = false;
 	uint64_t before, after;
 	size_t n = 0;
 	int r = 0;
@@ -214,14 +222,21 @@ static int group_apply(struct ks_txn *t, const struct commit_arg *c, struct grou
 	for (uint32_t i = 0; i < g->rows.n; i++) {
 		const struct ks_row *row = &g->rows.v[i];
 
-		if (row->e.pos + row->e.len <= g->lo || row->e.pos >= g->hi)
-			continue;
-		v[n++] = *row;
-		if (r == 0 && hides(c, g->chunk, &row->e)) {
-			ks_txn_del(t, KS_T_EXTENT, &row->e);
-			r = ks_refs_add(refs, &row->s, -1);
-		}
+		if (row->e.pos + row->e.len > g->lo && row->e.pos < g->hi)
+			v[n++] = *row;
 	}
+	r = ks_rows_hidden(c->m, v, n);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		bool hidden = !v[i].gone && hides(c, g->chunk, &v[i].e);
+
+		if (v[i].gone || (hidden && at_once)) {
+			ks_txn_del(t, KS_T_EXTENT, &v[i].e);
+			r = ks_refs_add(refs, &v[i].s, -1);
+		}
+		stays = stays || (hidden && !at_once);
+	}
+	if (stays && c->nhidden < HIDDEN_TOLD)
+		c->hidden[c->nhidden++] = g->chunk;
 	if (r == 0)
 		r = ks_rows_cover(v, n, &before);
 	for (size_t i = 0; i < c->n; i++) {
@@ -262,6 +277,7 @@ static int commit_body(struct ks_txn *t, void *arg)
 	int64_t added = 0;
 	int r = batch_init(t, &b, c);
 
+	c->nhidden = 0;
 	if (r == 0)
 		r = ks_txn_fetch(t, b.rd, b.nrd, b.scans, b.ng);
 	if (r == 0 && !b.rd[R_INODE].found)
@@ -317,6 +333,8 @@ int ks_meta_commit(struct ks_meta *m, const struct ks_commit *c, struct ks_attr 
 		a.n = ks_min(c->n - done, (size_t)KS_SEQS_PER_CHANGE);
 		if (r == 0)
 			r = ks_meta_run_quota(m, commit_body, &a);
+		for (size_t i = 0; r == 0 && i < a.nhidden; i++)
+			ks_hidden_add(m, c->ino, a.hidden[i]);
 		done += a.n;
 	} while (r == 0 && done < c->n);
 	if (r == 0 && out)

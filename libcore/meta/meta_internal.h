@@ -54,6 +54,8 @@ struct ks_meta {
 	pthread_mutex_t mu;
 	pthread_cond_t cond;
 	struct ks_id_pool pools[KS_ID_COUNT]; /* [mu] */
+	struct ks_hidden *hidden;             /* [mu] chunks with extents that wait to be dropped */
+	bool any_hidden;                      /* [mu] */
 	bool stop;                            /* [mu] of the heartbeat */
 
 	pthread_t thread;
@@ -61,6 +63,8 @@ struct ks_meta {
 	_Atomic uint64_t session;
 	_Atomic uint64_t
 		sole_epoch; /* in this epoch ours is the only session; 0: it is not, or unknown */
+	_Atomic uint64_t durable; /* slices of this session below this number survive a power cut */
+	_Atomic uint64_t low;     /* as its record says so */
 	_Atomic uint64_t seen_foreign; /* ks_engine_foreign_version() of the last pass */
 	_Atomic uint64_t reap_cursor;  /* deleted inodes up to here were looked at in this round */
 };
@@ -219,6 +223,15 @@ static inline uint64_t ks_seq_of(uint64_t change)
 	return change << 12;
 }
 #define KS_SEQS_PER_CHANGE 4096u
+
+/* ---- meta_durable.c ---- */
+
+/*
+ * Marks as gone what newer rows hide that are on the disk. @v: rows of one chunk in their order; one of which a part may be seen beyond the others of @v stays.
+ */
+int ks_rows_hidden(const struct ks_meta *m, struct ks_row *v, size_t n) KS_MUST_CHECK;
+/* Something in this chunk is hidden only by what may not be on the disk yet. */
+void ks_hidden_add(struct ks_meta *m, uint64_t ino, uint64_t chunk);
 
 /* ---- meta_lock.c ---- */
 

@@ -14,6 +14,7 @@
  */
 #include "meta/meta_internal.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@
 #define STAMP_NS                                                                                   \
 	(30 * KS_NS_PER_S) /* how old the record's heartbeat may get while nothing happens */
 #define CLAIM_BATCH 128u
+#define BOOT_STR 40
 #define META_VERSION "0.1.0"
 
 /* ---- start and stop ---- */
@@ -30,6 +32,17 @@ struct start_arg {
 	struct ks_rec_session s;
 	bool sole;
 };
+
+/* "" when it cannot be known. */
+static void boot_id(char out[BOOT_STR])
+{
+	KS_AUTO(ks_closep)
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, out, BOOT_STR - 1) : 0;
+
+	out[n > 0 ? n : 0] = '\0';
+	out[strcspn(out, "\n")] = '\0';
+}
 
 static int session_id_body(struct ks_txn *t, void *arg)
 {
@@ -122,7 +135,7 @@ static int session_register(struct ks_meta *m, struct start_arg *a)
 int ks_meta_session_start(struct ks_meta *m, uint32_t kind, const char *tool,
 			  const char *mountpoint, const char *socket)
 {
-	char host[256] = "";
+	char host[256] = "", boot[BOOT_STR];
 	int64_t now = ks_clock_real_ns();
 	struct start_arg a = {
 		.s = { .generation = 1,
@@ -142,13 +155,20 @@ int ks_meta_session_start(struct ks_meta *m, uint32_t kind, const char *tool,
 		return 0;
 	KS_IGNORE(gethostname(host, sizeof(host) - 1));
 	a.s.host = ks_bytes_str(host);
+	boot_id(boot);
+	a.s.boot = ks_bytes_str(boot);
+	atomic_store(&m->low, 0);
+	atomic_store(&m->durable, 0);
 	r = session_register(m, &a);
 	if (r < 0)
 		return r;
 	atomic_store(&m->session, a.s.id);
 	atomic_store(&m->sole_epoch, a.sole ? a.s.epoch : 0);
 	m->stop = false;
-	r = ks_thread_start(&m->thread, "ks-heartbeat", heartbeat, m);
+	/* Before anybody can meet what a power cut left behind. */
+	r = ks_meta_bury(m, true);
+	if (r == 0)
+		r = ks_thread_start(&m->thread, "ks-heartbeat", heartbeat, m);
 	if (r < 0) {
 		ks_meta_session_stop(m);
 		return r;
@@ -167,7 +187,7 @@ static int session_del_body(struct ks_txn *t, void *arg)
 	return 0;
 }
 
-void ks_meta_session_stop(struct ks_meta *m)
+static void session_end(struct ks_meta *m, bool forget)
 {
 	struct ks_rec_session s = { .id = atomic_load(&m->session) };
 
@@ -182,12 +202,22 @@ void ks_meta_session_stop(struct ks_meta *m)
 		m->thread_on = false;
 	}
 	/* Failing that, whoever finds the lock free cleans up. */
-	if (ks_meta_run(m, session_del_body, &s) == 0)
+	if (forget && ks_meta_run(m, session_del_body, &s) == 0)
 		ks_session_file_remove(m, s.id);
 	ks_closep(&m->session_fd);
 	m->session_fd = -1;
 	atomic_store(&m->sole_epoch, 0);
 	atomic_store(&m->session, 0);
+}
+
+void ks_meta_session_stop(struct ks_meta *m)
+{
+	session_end(m, true);
+}
+
+void ks_meta_session_leave(struct ks_meta *m)
+{
+	session_end(m, false);
 }
 
 uint64_t ks_meta_session_id(const struct ks_meta *m)
@@ -200,6 +230,7 @@ uint64_t ks_meta_session_id(const struct ks_meta *m)
 struct listed {
 	struct ks_session_info *v;
 	size_t n, cap;
+	char boot[BOOT_STR];
 };
 
 static void text_copy(char *out, size_t size, struct ks_bytes b)
@@ -234,7 +265,10 @@ static int listed_one(void *arg, const void *rec, const struct ks_rec_inode *nod
 				       .start_ns = s->start_ns,
 				       .heartbeat_ns = s->heartbeat_ns,
 				       .pid = s->pid,
-				       .kind = s->kind };
+				       .kind = s->kind,
+				       .low = s->low,
+				       .this_boot = l->boot[0] && s->boot.n == strlen(l->boot) &&
+						    memcmp(s->boot.p, l->boot, s->boot.n) == 0 };
 	text_copy(i->host, sizeof(i->host), s->host);
 	text_copy(i->tool, sizeof(i->tool), s->tool);
 	text_copy(i->mountpoint, sizeof(i->mountpoint), s->mountpoint);
@@ -267,8 +301,10 @@ static int look_around(struct ks_meta *m, struct look *k)
 		{ .table = KS_T_DELETED, .limit = 1, .fn = exists_one, .arg = &k->pending },
 		{ .table = KS_T_FREED, .limit = 1, .fn = exists_one, .arg = &k->pending },
 	};
-	int r = ks_engine_fetch(m->e, &rd, 1, s, KS_ARRAY_SIZE(s), &a);
+	int r;
 
+	boot_id(k->l.boot);
+	r = ks_engine_fetch(m->e, &rd, 1, s, KS_ARRAY_SIZE(s), &a);
 	k->epoch = (uint64_t)epoch.value;
 	ks_arena_clear(&a);
 	for (size_t i = 0; r == 0 && i < k->l.n; i++)
@@ -290,16 +326,21 @@ int ks_meta_sessions(struct ks_meta *m, int (*fn)(void *arg, const struct ks_ses
 
 /* ---- the heartbeat ---- */
 
-static int bury(struct ks_meta *m, struct look *k)
+/* What is left of @k are those that stay. */
+static int bury(struct ks_meta *m, struct look *k, bool lost_only)
 {
+	const struct ks_meta_hooks *h = &m->o.hooks;
 	size_t n = 0;
 
 	for (size_t i = 0; i < k->l.n; i++) {
 		struct ks_session_info *s = &k->l.v[i];
 		struct ks_rec_session key = { .id = s->id };
-		int r;
+		bool stays = !s->dead || (lost_only && s->this_boot);
+		int r = !stays && h->died ? h->died(h->died_arg, s) : 0;
 
-		if (!s->dead) {
+		if (r < 0)
+			return r;
+		if (stays || r > 0) {
 			k->l.v[n++] = *s;
 			continue;
 		}
@@ -312,6 +353,17 @@ static int bury(struct ks_meta *m, struct look *k)
 	}
 	k->l.n = n;
 	return 0;
+}
+
+int ks_meta_bury(struct ks_meta *m, bool lost_only)
+{
+	struct look k = { 0 };
+	int r = look_around(m, &k);
+
+	if (r == 0)
+		r = bury(m, &k, lost_only);
+	free(k.l.v);
+	return r;
 }
 
 struct advance_arg {
@@ -544,7 +596,7 @@ int ks_meta_tick(struct ks_meta *m, int64_t budget_ns)
 		return -EROFS;
 	r = look_around(m, &k);
 	if (r == 0)
-		r = bury(m, &k);
+		r = bury(m, &k, false);
 	if (r == 0)
 		r = ks_meta_read_settings(m);
 	if (r == 0)

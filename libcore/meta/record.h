@@ -178,6 +178,8 @@ struct ks_rec_session {
 	struct ks_bytes mountpoint;
 	struct ks_bytes socket;
 	struct ks_bytes version;
+	struct ks_bytes boot; /* the machine's boot id; empty: unknown */
+	uint64_t low;         /* its slices below this number survive a power cut */
 };
 enum { KS_SESSION_MOUNT = 1, KS_SESSION_TOOL = 2 };
 

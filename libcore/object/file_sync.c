@@ -462,9 +462,8 @@ static int run_once(struct ks_file_store *f)
 	return r < 0 ? r : rd;
 }
 
-int ks_file_sync(struct ks_object *o)
+static int sync_ours(struct ks_file_store *f)
 {
-	struct ks_file_store *f = ks_file_of(o);
 	struct ks_unsynced *u = &f->unsynced;
 	bool mine = false;
 	uint64_t want;
@@ -493,5 +492,16 @@ int ks_file_sync(struct ks_object *o)
 	ks_mutex_unlock(&u->mu);
 	if (r < 0 && !mine)
 		return ks_fail(r, "cannot make the objects of %s durable", f->root);
+	return r;
+}
+
+int ks_file_sync(struct ks_object *o, bool all)
+{
+	struct ks_file_store *f = ks_file_of(o);
+	int r = sync_ours(f);
+
+	/* Ours by name first, so that what fails is known and tried again; the whole file system has little left to do then. */
+	if (r == 0 && all && syncfs(f->rootfd) < 0)
+		r = ks_fail(-errno, "cannot make the file system of %s durable", f->root);
 	return r;
 }

@@ -266,9 +266,22 @@ int ks_object_sync(struct ks_object *o)
 	o = OWNER(o, sync);
 	if (!o->ops->sync)
 		return 0;
-	r = o->ops->sync(o);
+	r = o->ops->sync(o, false);
 	assert(r <= 0);
 	TRACE(o, "%s: sync -> %d", o->ops->scheme, r);
+	return r;
+}
+
+int ks_object_sync_all(struct ks_object *o)
+{
+	int r;
+
+	o = OWNER(o, sync);
+	if (!o->ops->sync)
+		return 0;
+	r = o->ops->sync(o, true);
+	assert(r <= 0);
+	TRACE(o, "%s: sync of all -> %d", o->ops->scheme, r);
 	return r;
 }
 

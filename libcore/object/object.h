@@ -82,6 +82,9 @@ int ks_object_put(struct ks_object *o, const char *key, const struct iovec *iov,
  */
 int ks_object_sync(struct ks_object *o) KS_MUST_CHECK;
 
+/* The same for whatever any process of this machine has put there; may have to wait for more than that. */
+int ks_object_sync_all(struct ks_object *o) KS_MUST_CHECK;
+
 /* Deletes; an object that is not there is not an error. Return: 0, or the first failure (the rest is still tried). */
 int ks_object_del(struct ks_object *o, const char *const *keys, size_t n) KS_MUST_CHECK;
 int ks_object_head(struct ks_object *o, const char *key,

@@ -32,7 +32,8 @@ struct ks_store_ops {
 	ssize_t (*get)(struct ks_object *o, const char *key, uint64_t off, const struct iovec *iov,
 		       int niov);
 	int (*put)(struct ks_object *o, const char *key, const struct iovec *iov, int niov);
-	int (*sync)(struct ks_object *o); /* NULL: puts are durable at once */
+	/* @all: also what others put. NULL: puts are durable at once. */
+	int (*sync)(struct ks_object *o, bool all);
 	int (*del)(struct ks_object *o, const char *const *keys, size_t n);
 	int (*head)(struct ks_object *o, const char *key, struct ks_object_info *out);
 	int (*list)(struct ks_object *o, const char *prefix, const char *after,

@@ -100,7 +100,7 @@ void ks_store_unsynced_add(struct ks_unsynced *u, const char *key, int fd, bool 
 void ks_store_unsynced_drop(struct ks_unsynced *u, const char *key);
 void ks_store_unsynced_dir_made(struct ks_unsynced *u, const char *dir);
 bool ks_store_unsynced_wants_fd(struct ks_unsynced *u);
-int ks_file_sync(struct ks_object *o) KS_MUST_CHECK;
+int ks_file_sync(struct ks_object *o, bool all) KS_MUST_CHECK;
 
 /* ---- the store ---- */
 

@@ -321,13 +321,15 @@ static int fault_put(struct ks_object *o, const char *key, const struct iovec *i
 	return r;
 }
 
-static int fault_sync(struct ks_object *o)
+static int fault_sync(struct ks_object *o, bool all)
 {
 	struct fault f = decide(o, OP_SYNC);
 
 	if (f.fail)
 		return inject(f.fail, OP_SYNC, ks_object_url(o));
-	return f.lost ? 0 : ks_object_sync(o->inner);
+	if (f.lost)
+		return 0;
+	return all ? ks_object_sync_all(o->inner) : ks_object_sync(o->inner);
 }
 
 static int fault_del(struct ks_object *o, const char *const *keys, size_t n)

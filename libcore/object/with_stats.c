@@ -66,10 +66,10 @@ static int stats_put(struct ks_object *o, const char *key, const struct iovec *i
 	return r;
 }
 
-static int stats_sync(struct ks_object *o)
+static int stats_sync(struct ks_object *o, bool all)
 {
 	struct with_stats *s = begin(o);
-	int r = ks_object_sync(o->inner);
+	int r = all ? ks_object_sync_all(o->inner) : ks_object_sync(o->inner);
 
 	count(&s->syncs, 1);
 	end(s, r);

@@ -105,7 +105,8 @@ struct ks_vfs {
 	bool maint_stop; /* [maint_mu] */
 	bool maint_on;
 	pthread_t maint;
-	struct ks_packs packs; /* the maintenance thread's */
+	struct ks_packs packs;   /* the maintenance thread's */
+	uint64_t commits_synced; /* the maintenance thread's: commits when it last synced them */
 };
 
 struct ks_fh {

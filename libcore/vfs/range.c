@@ -72,6 +72,7 @@ struct copy {
 	ks_ino_t src, dst;
 	uint64_t src_off, dst_off, len;
 	uint64_t done;
+	bool over; /* something is there already */
 };
 
 static int copy_now(void *arg, uint64_t *size, uint64_t *change)
@@ -81,6 +82,11 @@ static int copy_now(void *arg, uint64_t *size, uint64_t *change)
 	uint64_t n = 1;
 	int r = 0;
 
+	/* What is replaced must not be gone before what takes its place is on the disk. */
+	if (k->over && ks_unsynced_has(k->v, k->src))
+		r = ks_store_sync(k->v);
+	if (r < 0)
+		return r;
 	/* One transaction shares a bounded number of slices. */
 	while (k->done < k->len && n > 0) {
 		r = ks_meta_copy_range(k->v->meta, k->src, k->src_off + k->done, k->dst,
@@ -126,6 +132,8 @@ ssize_t ks_vfs_copy_range(struct ks_fh *src, uint64_t src_off, struct ks_fh *dst
 	if (src_off >= st.size || n == 0)
 		return 0;
 	k.len = ks_min(n, st.size - src_off);
+	ks_file_state(dst->vn->file, &st);
+	k.over = st.size > dst_off;
 	if (dst_off > KS_FILE_MAX || k.len > KS_FILE_MAX - dst_off)
 		return -EFBIG;
 	if (k.src == k.dst && src_off < dst_off + k.len && dst_off < src_off + k.len)

@@ -3,14 +3,19 @@
  * sync.c: what makes data survive a power cut, and the background work: the objects of freed slices, packs with little
  * alive in them, and a barrier every few seconds.
  *
+ * An object goes only when the commit that freed it is on the disk, and the data of what took its place: else a power cut could bring the file back
+ * without it. So what is to be deleted is listed first, then comes a barrier, then the deletion.
+ *
  * The bitmap of inodes committed since the last sync of the store lets a rename over an existing file know whether the new content is
  * durable. Two inodes on one bit only cost a sync too many.
  */
 #include "vfs/internal.h"
+#include <stdlib.h>
 #include <string.h>
 
 #define BARRIER_NS (5 * KS_NS_PER_S)
 #define DELETE_BATCH 32
+#define RIPE_MAX 4096
 #define DELETE_PAUSE_NS (20 * KS_NS_PER_MS)
 #define IDLE_NS KS_NS_PER_S
 #define PACKS_NS (10 * KS_NS_PER_S)
@@ -55,8 +60,11 @@ static void move_bits(uint64_t *to, uint64_t *from)
 	memset(from, 0, KS_UNSYNCED_WORDS * sizeof(*from));
 }
 
-int ks_store_sync(struct ks_vfs *v)
+static int store_sync(struct ks_vfs *v, bool all)
 {
+	/* In this order: a slice that asks for its number after the first cannot get one below it. */
+	uint64_t next = ks_meta_next_slice(v->meta);
+	uint64_t lowest = ks_data_lowest_slice(v->data);
 	int r;
 
 	/* What is committed from now on may be missed by this sync; what was before is cared for, but not durable until it ends. */
@@ -66,7 +74,9 @@ int ks_store_sync(struct ks_vfs *v)
 	__atomic_store_n(&v->unsynced_bytes, 0, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&v->nsyncing, 1, __ATOMIC_RELAXED);
 	ks_mutex_unlock(&v->unsynced_mu);
-	r = ks_object_sync(v->store);
+	r = all ? ks_object_sync_all(v->store) : ks_object_sync(v->store);
+	if (r == 0)
+		ks_meta_set_durable(v->meta, ks_min(next, lowest));
 	KS_LOCKED(&v->unsynced_mu);
 	if (r < 0) {
 		move_bits(v->unsynced, v->syncing);
@@ -75,6 +85,11 @@ int ks_store_sync(struct ks_vfs *v)
 	if (__atomic_sub_fetch(&v->nsyncing, 1, __ATOMIC_RELAXED) == 0)
 		memset(v->syncing, 0, sizeof(v->syncing));
 	return r;
+}
+
+int ks_store_sync(struct ks_vfs *v)
+{
+	return store_sync(v, false);
 }
 
 int ks_vfs_syncfs(struct ks_vfs *v)
@@ -87,37 +102,78 @@ int ks_vfs_syncfs(struct ks_vfs *v)
 	/* What could be flushed shall be durable all the same. */
 	r = ks_store_sync(v);
 	first = first ? first : r;
+	r = ks_meta_save_durable(v->meta);
+	first = first ? first : r;
 	r = ks_meta_sync(v->meta);
 	return first ? first : r;
 }
 
-/* Bounds what a power cut can take: data first, then the metadata's log. sync(2) never reaches a FUSE file system. */
-static void barrier(struct ks_vfs *v)
+/* Data first, then the metadata's log. @all: also what other processes wrote. */
+static int barrier(struct ks_vfs *v, bool all)
 {
-	/* Failures are logged where they are raised, and the next barrier tries again. */
-	if (ks_unsynced_any(v) && ks_store_sync(v) == 0)
-		KS_IGNORE(ks_meta_sync(v->meta));
+	struct ks_engine_stats st;
+	int r = all || ks_unsynced_any(v) ? store_sync(v, all) : 0;
+
+	if (r == 0)
+		r = ks_meta_trim(v->meta);
+	if (r == 0)
+		r = ks_meta_save_durable(v->meta);
+	ks_engine_stats(ks_meta_engine(v->meta), &st);
+	/* An idle volume leaves its disk alone. */
+	if (r < 0 || (st.commits == v->commits_synced && !all))
+		return r;
+	r = ks_meta_sync(v->meta);
+	if (r == 0)
+		v->commits_synced = st.commits;
+	return r;
+}
+
+/* Freed slices on their way: listed, then a barrier, then deleted batch by batch. */
+struct ripe {
+	struct ks_free_item *v;
+	size_t n, at;
+};
+
+/* Lists what can go, and makes sure that it can. */
+static int ripen(struct ks_vfs *v, struct ripe *p)
+{
+	ssize_t n;
+	int r;
+
+	p->n = p->at = 0;
+	if (!p->v)
+		p->v = calloc(RIPE_MAX, sizeof(*p->v));
+	if (!p->v)
+		return -ENOMEM;
+	n = ks_meta_free_list(v->meta, p->v, RIPE_MAX);
+	if (n <= 0)
+		return (int)n;
+	r = barrier(v, !ks_meta_is_alone(v->meta));
+	if (r == 0)
+		p->n = (size_t)n;
+	return r;
 }
 
 /* Deletes the objects of one batch; how many were confirmed, or -errno. */
-static ssize_t delete_batch(struct ks_vfs *v)
+static ssize_t delete_batch(struct ks_vfs *v, struct ripe *p)
 {
-	struct ks_free_item items[DELETE_BATCH];
-	ssize_t n = ks_meta_free_list(v->meta, items, DELETE_BATCH);
+	struct ks_free_item *item = p->v + p->at;
+	size_t n = ks_min(p->n - p->at, (size_t)DELETE_BATCH);
 	size_t done = 0;
 	int r;
 
-	for (ssize_t i = 0; i < n; i++) {
+	p->at += n;
+	for (size_t i = 0; i < n; i++) {
 		/* A part of a pack is only counted as dead; packs.c gives it back. */
-		r = items[i].pack ? 0
-				  : ks_data_delete_slice(v->data, items[i].slice, items[i].len,
-							 items[i].block_size);
+		r = item[i].pack ? 0
+				 : ks_data_delete_slice(v->data, item[i].slice, item[i].len,
+							item[i].block_size);
 		if (r == 0)
-			items[done++] = items[i];
+			item[done++] = item[i];
 	}
-	if (n <= 0 || done == 0)
-		return n <= 0 ? n : -EIO;
-	r = ks_meta_free_done(v->meta, items, done);
+	if (done == 0)
+		return n == 0 ? 0 : -EIO;
+	r = ks_meta_free_done(v->meta, item, done);
 	return r < 0 ? r : (ssize_t)done;
 }
 
@@ -137,23 +193,33 @@ static int64_t packs(struct ks_vfs *v)
 	return ks_clock_mono_ns() + (r < 0 ? PACKS_FAILED_NS : r > 0 ? PACKS_MORE_NS : PACKS_NS);
 }
 
+/* May a barrier be had for the sake of deletions? Not of every little one while files are being written. */
+static bool may_ripen(struct ks_vfs *v, bool due)
+{
+	return due || nearly_full(v) || (!ks_unsynced_any(v) && ks_meta_is_alone(v->meta));
+}
+
 static void *maintain(void *arg)
 {
 	struct ks_vfs *v = arg;
 	int64_t next_packs = ks_clock_mono_ns() + PACKS_NS;
 	int64_t next_barrier = ks_clock_mono_ns() + BARRIER_NS;
+	struct ripe ripe = { 0 };
 
 	ks_mutex_lock(&v->maint_mu);
 	while (!v->maint_stop) {
 		int64_t pause = IDLE_NS;
-		ssize_t n;
+		bool due = ks_clock_mono_ns() >= next_barrier;
 
 		ks_mutex_unlock(&v->maint_mu);
-		n = delete_batch(v);
-		if (n > 0)
+		/* Failures are logged where they are raised, and the next round tries again. */
+		if (ripe.at == ripe.n && may_ripen(v, due))
+			KS_IGNORE(ripen(v, &ripe));
+		if (delete_batch(v, &ripe) > 0)
 			pause = nearly_full(v) ? 0 : DELETE_PAUSE_NS;
-		if (ks_clock_mono_ns() >= next_barrier) {
-			barrier(v);
+		/* Bounds what a power cut can take: sync(2) never reaches a FUSE file system. */
+		if (due) {
+			KS_IGNORE(barrier(v, false));
 			next_barrier = ks_clock_mono_ns() + BARRIER_NS;
 		}
 		if (ks_clock_mono_ns() >= next_packs)
@@ -163,6 +229,7 @@ static void *maintain(void *arg)
 			ks_cond_wait(&v->maint_wake, &v->maint_mu, ks_clock_mono_ns() + pause);
 	}
 	ks_mutex_unlock(&v->maint_mu);
+	free(ripe.v);
 	return NULL;
 }
 

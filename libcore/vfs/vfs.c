@@ -91,16 +91,18 @@ static int host_commit(void *arg, const struct ks_file_commit *fc, uint64_t *cha
 	};
 	struct ks_attr a;
 	uint64_t bytes = 0;
-	int r = ks_meta_commit(v->meta, &c, &a);
+	int r;
 
-	if (r < 0)
-		return r;
-	*change = a.change;
-	ks_seen_own(v, fc->ino, a.change);
+	/* Before the commit: who sees what it has hidden or freed must see this too. The data is in the store already. */
 	for (size_t i = 0; i < fc->n; i++)
 		bytes += fc->s[i].len;
 	if (fc->n > 0)
 		ks_unsynced_add(v, fc->ino, bytes);
+	r = ks_meta_commit(v->meta, &c, &a);
+	if (r < 0)
+		return r;
+	*change = a.change;
+	ks_seen_own(v, fc->ino, a.change);
 	return 0;
 }
 
@@ -165,6 +167,9 @@ int ks_vfs_close(struct ks_vfs *v)
 		more = ks_data_close(v->data);
 		r = r ? r : more;
 	}
+	/* What did not reach the disk is the business of whoever finds the session dead. */
+	if (r < 0)
+		ks_meta_session_leave(v->meta);
 	ks_meta_close(v->meta);
 	ks_object_close(v->store);
 	free_vfs(v);

@@ -275,8 +275,11 @@ static int start(struct ks_fsck *f)
 	struct ks_read rd[] = { { .table = KS_T_COUNTER, .rec = &epoch },
 				{ .table = KS_T_COUNTER, .rec = &inodes } };
 	struct others o = { .self = ks_meta_session_id(f->m->meta) };
-	int r = ks_engine_read(f->e, rd, 2, &a);
+	/* What a power cut took is no damage: it is taken back first, where something may be changed. */
+	int r = f->o->level == KS_FSCK_CHECK ? 0 : ks_meta_bury(f->m->meta, false);
 
+	if (r == 0)
+		r = ks_engine_read(f->e, rd, 2, &a);
 	ks_arena_clear(&a);
 	if (r == 0)
 		r = ks_meta_sessions(f->m->meta, other_one, &o);

@@ -95,8 +95,10 @@ static int pending_batch(struct ks_gc *g, struct keys *k)
 
 	if (n <= 0)
 		return (int)n;
-	/* The commit that freed them has to be durable before they go. */
-	r = ks_meta_sync(g->m->meta);
+	/* The commit that freed them, and the data of what took their place, have to be durable before they go. */
+	r = ks_object_sync_all(g->m->store);
+	if (r == 0)
+		r = ks_meta_sync(g->m->meta);
 	if (r < 0)
 		return r;
 	for (ssize_t i = 0; i < n && allowance(g) > 0; i++) {

@@ -2,6 +2,7 @@
 /* maint.c: opens a volume for maintenance. */
 #include "volume/maint.h"
 #include "base/log.h"
+#include "volume/recover.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -15,6 +16,8 @@ static int open_parts(struct ks_maint *m, const struct ks_volume_ref *ref, bool 
 	struct ks_meta_opts o = { .readonly = !write, .mmap_bytes = MMAP_BYTES };
 	int r;
 
+	o.hooks.died = ks_recover_died;
+	o.hooks.died_arg = m->recover;
 	ks_fail_clear();
 	r = ks_meta_open(&m->meta, ref->meta_url, &o);
 	if (r == -ENOENT)
@@ -25,13 +28,16 @@ static int open_parts(struct ks_maint *m, const struct ks_volume_ref *ref, bool 
 	r = ks_volume_data_url(ref->meta_url, m->settings->data_url, &m->data_url);
 	if (r == 0)
 		r = ks_volume_store_open(&m->store, m->data_url, m->settings, !write);
+	m->recover->meta = m->meta;
+	m->recover->store = m->store;
 	return r;
 }
 
 int ks_maint_open(struct ks_maint *out, const struct ks_volume_ref *ref, bool write)
 {
-	struct ks_maint m = { .shown_url = strdup(ref->shown_url) };
-	int r = m.shown_url ? open_parts(&m, ref, write) : -ENOMEM;
+	struct ks_maint m = { .shown_url = strdup(ref->shown_url),
+			      .recover = calloc(1, sizeof(*m.recover)) };
+	int r = m.shown_url && m.recover ? open_parts(&m, ref, write) : -ENOMEM;
 
 	if (r < 0) {
 		ks_maint_close(&m);
@@ -78,5 +84,6 @@ void ks_maint_close(struct ks_maint *m)
 	ks_object_close(m->store);
 	free(m->data_url);
 	free(m->shown_url);
+	free(m->recover);
 	*m = (struct ks_maint){ 0 };
 }

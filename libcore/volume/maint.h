@@ -11,6 +11,7 @@ struct ks_maint {
 	char *data_url;
 	char *shown_url; /* of the metadata */
 	const struct ks_volume_settings *settings;
+	struct ks_recover *recover; /* for sessions that died */
 };
 
 /*

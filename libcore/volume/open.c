@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "volume/parts.h"
+#include "volume/recover.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +114,8 @@ static int open_meta(struct ks_volume *v, const struct ks_volume_ref *ref,
 
 	if (v->vfs)
 		mo.hooks = ks_vfs_hooks(v->vfs);
+	mo.hooks.died = ks_recover_died;
+	mo.hooks.died_arg = v->recover;
 	ks_fail_clear();
 	r = ks_meta_open(&v->meta, ref->meta_url, &mo);
 	if (r == -ENOENT) {
@@ -123,6 +126,7 @@ static int open_meta(struct ks_volume *v, const struct ks_volume_ref *ref,
 		return ks_fail(r, "open %s", ref->shown_url);
 	if (r < 0)
 		return r;
+	v->recover->meta = v->meta;
 	v->settings = ks_meta_settings(v->meta);
 	return ks_volume_data_url(ref->meta_url, v->settings->data_url, &v->data_url);
 }
@@ -156,7 +160,7 @@ static int start_vfs(struct ks_volume *v, const struct ks_volume_opts *o)
 		ks_object_close(vo.store);
 		return r;
 	}
-	v->store = vo.store;
+	v->store = v->recover->store = vo.store;
 	v->started = true;
 	return 0;
 }
@@ -183,7 +187,8 @@ int ks_volume_open(struct ks_volume **out, const struct ks_volume_ref *ref,
 	if (!v)
 		return -ENOMEM;
 	v->shown_url = strdup(ref->shown_url);
-	if (!v->shown_url)
+	v->recover = calloc(1, sizeof(*v->recover));
+	if (!v->shown_url || !v->recover)
 		return -ENOMEM;
 	r = o->meta_only ? 0 : ks_vfs_new(&v->vfs);
 	if (r == 0)
@@ -208,6 +213,7 @@ int ks_volume_close(struct ks_volume *v)
 		ks_meta_close(v->meta);
 	free(v->data_url);
 	free(v->shown_url);
+	free(v->recover);
 	free(v);
 	return r;
 }

@@ -106,9 +106,10 @@ struct ks_volume {
 	struct ks_meta *meta;
 	struct ks_object *store; /* NULL with meta_only */
 	const struct ks_volume_settings *settings;
-	char *data_url;  /* absolute */
-	char *shown_url; /* of the metadata, without secrets */
-	bool started;    /* the vfs owns meta and store */
+	char *data_url;             /* absolute */
+	char *shown_url;            /* of the metadata, without secrets */
+	bool started;               /* the vfs owns meta and store */
+	struct ks_recover *recover; /* for sessions that died */
 };
 
 /**

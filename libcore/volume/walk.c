@@ -14,6 +14,12 @@ void ks_walk_begin(struct ks_walk *w, struct ks_engine *e, enum ks_table t)
 	*w = (struct ks_walk){ .e = e, .table = t };
 }
 
+void ks_walk_begin_at(struct ks_walk *w, struct ks_engine *e, enum ks_table t, uint64_t from)
+{
+	ks_walk_begin(w, e, t);
+	w->from = from;
+}
+
 void ks_walk_end(struct ks_walk *w)
 {
 	ks_arena_clear(&w->arena[0]);
@@ -68,6 +74,10 @@ static int load(struct ks_walk *w)
 		memcpy(&last, w->recs + (w->n - 1) * d->size, d->size);
 		s.from = &last;
 		s.nafter = d->nkey;
+	} else if (w->from) {
+		ks_rec_set_int(&last, &d->cols[0], (int64_t)(w->from - 1));
+		s.from = &last;
+		s.nafter = 1;
 	}
 	w->which ^= 1;
 	ks_arena_reset(&w->arena[w->which]);
