@@ -63,6 +63,7 @@ links := $(foreach l,mount.kiseki:kiseki-mount mount.fuse.kiseki:kiseki-mount um
 	$(if $(filter $(lastword $(subst :, ,$(l))),$(tools)),$(l)))
 link_name = $(firstword $(subst :, ,$(1)))
 link_tool = $(lastword $(subst :, ,$(1)))
+benches := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
 testenv = KISEKI_BIN='$(abspath $(BUILD))' KISEKI_HELPERS='$(abspath $(BUILD))/tests/mounted' PATH='$(abspath $(BUILD))':"$$PATH"
 lintenv = BUILD='$(BUILD)' CC='$(CC)' CPPFLAGS='$(cppflags) $(CPPFLAGS)' WARN='$(WARN)'
 
@@ -81,8 +82,8 @@ define tool_rule
 $(BUILD)/$(1): $(patsubst %.c,$(BUILD)/%.o,$(wildcard cmd/$(1)/*.c)) $(LIB)
 endef
 $(foreach t,$(tools),$(eval $(call tool_rule,$(t))))
-$(BUILD)/tests/bench/fsbench $(BUILD)/tests/bench/memfs: %: %.o $(LIB)
-$(tools:%=$(BUILD)/%) $(BUILD)/tests/bench/fsbench $(BUILD)/tests/bench/memfs:
+$(benches): %: %.o $(LIB)
+$(tools:%=$(BUILD)/%) $(benches):
 	$(call say,LD,$@)
 	$(Q)$(CC) $(cflags) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(libs) $(LDLIBS)
 $(BUILD)/%.t: $(BUILD)/%.o $(LIB)
@@ -136,7 +137,7 @@ demo: ## install what is missing, build, and a guided tour on a scratch volume
 	@./tests/install-deps
 	@$(MAKE) all
 	@$(testenv) ./tests/demo
-bench: all $(BUILD)/tests/bench/fsbench $(BUILD)/tests/bench/memfs ## measure
+bench: all $(benches) ## measure
 	@$(testenv) ./tests/bench/run
 
 # What is installed, once: source>destination>mode. Uninstall removes exactly the destinations.
