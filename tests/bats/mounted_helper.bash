@@ -137,7 +137,26 @@ mount_at() {
 	limit 60 kiseki-mount -q "${transport[@]}" "$@" "$V" "$dir" 3>&- 4>&-
 }
 
-umount_it() { limit 60 kiseki-umount -q "${1:-$M}"; }
+umount_it() {
+	limit 60 kiseki-umount -q "${1:-$M}" && return 0
+	local rc=$?
+	threads
+	return $rc
+}
+
+# threads: what every daemon of this test is doing, for a failure that happens once in a thousand runs
+threads() {
+	local p t
+	for p in $(daemons); do
+		echo "process $p: $(tr '\0' ' ' <"/proc/$p/cmdline")"
+		for t in "/proc/$p/task"/*; do
+			echo "$(cat "$t/comm"): $(paste -sd' ' "$t/stack" 2>/dev/null)"
+		done
+		if command -v gdb >/dev/null; then
+			timeout 30 gdb -p "$p" -batch -ex 'thread apply all bt 12' 2>/dev/null | grep '^#\|^Thread'
+		fi
+	done
+}
 
 # For the REMOUNT_CMD of the programs.
 remount_cmd() {
