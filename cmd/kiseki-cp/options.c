@@ -6,6 +6,8 @@
 
 struct cp_args arg;
 
+static const char *const preserve_names[] = { "mode",  "owner", "times", "xattr",
+					      "links", "acl",   "all",   NULL };
 static const char *const reflink_names[] = { "auto", "always", "never", NULL };
 
 static const char *set_preserve(const char *value)
@@ -51,7 +53,8 @@ static const struct ks_opt opts[] = {
 	  .name = "preserve",
 	  .arg = "LIST",
 	  .call = set_preserve,
-	  .flags = KS_OPT_OPTIONAL,
+	  .names = preserve_names,
+	  .flags = KS_OPT_OPTIONAL | KS_OPT_LIST,
 	  .help = "keep mode, owner, times, xattr, links, acl, or all; without LIST "
 		  "mode,owner,times,acl" },
 	KS_OPT_FLAG('P', "no-dereference", &arg.no_deref,

@@ -26,6 +26,8 @@ static struct {
 	int64_t lock_wait_ns;
 } arg = { .fd = UINT64_MAX };
 
+static const char *const data_names[] = { "exists", "read", NULL };
+
 static const char *set_data(const char *value)
 {
 	if (value && strcmp(value, "exists") != 0 && strcmp(value, "read") != 0)
@@ -66,6 +68,7 @@ static const struct ks_opt opts[] = {
 	  .name = "data",
 	  .arg = "HOW",
 	  .call = set_data,
+	  .names = data_names,
 	  .flags = KS_OPT_OPTIONAL,
 	  .help = "exists: every block is there (the default); read: read them all and compare "
 		  "checksums" },

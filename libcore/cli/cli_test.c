@@ -27,6 +27,8 @@ static const char *call(const char *value)
 	return value && strcmp(value, "bad") == 0 ? "no good" : NULL;
 }
 
+static const char *const call_names[] = { "one", "two", NULL };
+
 static const struct ks_opt opts[] = {
 	KS_OPT_GROUP("Things"),
 	KS_OPT_FLAG('f', "flag", &got.flag, "a flag"),
@@ -49,7 +51,8 @@ static const struct ks_opt opts[] = {
 	  .name = "call",
 	  .arg = "X",
 	  .call = call,
-	  .flags = KS_OPT_OPTIONAL,
+	  .names = call_names,
+	  .flags = KS_OPT_OPTIONAL | KS_OPT_LIST,
 	  .help = "called" },
 	{ .kind = KS_OPT_K_FLAG,
 	  .name = "destroy",
@@ -197,6 +200,7 @@ KS_TEST(help_is_narrow_and_complete)
 	ks_check_eq(in_child(ARGV(W("--list-options")), 1, out, sizeof(out)), 0);
 	ks_check(strstr(out, "-s\t--string\tTEXT\ta string\n") != NULL);
 	ks_check(strstr(out, "\t--colour\tred|green\t") != NULL);
+	ks_check(strstr(out, "\t[one,two]\t") != NULL);
 }
 
 KS_TEST(files_give_defaults_only)

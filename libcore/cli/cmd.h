@@ -46,6 +46,7 @@ enum {
 		1 << 1, /* never from a configuration file: it destroys, or decides what is done */
 	KS_OPT_HIDDEN = 1 << 2,   /* not in --help */
 	KS_OPT_OPTIONAL = 1 << 3, /* --name or --name=VALUE; without it call gets NULL */
+	KS_OPT_LIST = 1 << 4,     /* several of names with commas between; for completion */
 };
 
 struct ks_opt {
@@ -57,7 +58,7 @@ struct ks_opt {
 	void *value;
 	unsigned int flags;
 	uint64_t min, max;        /* INTEGER, SIZE; max 0: no limit */
-	const char *const *names; /* ENUM, ends with NULL */
+	const char *const *names; /* ENUM, and what completion offers for CALL; ends with NULL */
 	const char *(*call)(const char *value);
 	const char *env; /* environment variable with the default; NULL: none */
 };

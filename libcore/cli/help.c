@@ -112,7 +112,24 @@ void ks_cmd_help(FILE *f)
 	fprintf(f, "\nManual: man %s; volume names and exit codes: man 7 kiseki\n", ks_cmd_name());
 }
 
-/* One line per option, tab separated: short, long, name of the value, help. Empty where there is none. */
+/* What may stand as the value: "always|never", "mode,owner" for a list of them, else its name; in [] when it may be left out. */
+static void list_value(FILE *f, const struct ks_opt *o)
+{
+	const char *between = o->flags & KS_OPT_LIST ? "," : "|";
+
+	if (!o->arg)
+		return;
+	if (o->flags & KS_OPT_OPTIONAL)
+		putc('[', f);
+	for (int k = 0; o->names && o->names[k]; k++)
+		fprintf(f, "%s%s", k ? between : "", o->names[k]);
+	if (!o->names)
+		fputs(o->arg, f);
+	if (o->flags & KS_OPT_OPTIONAL)
+		putc(']', f);
+}
+
+/* One line per option, tab separated: short, long, value, help. Empty where there is none. */
 void ks_cmd_list_options(FILE *f)
 {
 	for (int i = 0; i < ks_cli.nopts; i++) {
@@ -124,12 +141,7 @@ void ks_cmd_list_options(FILE *f)
 		if (o->letter)
 			snprintf(letter, sizeof(letter), "-%c", o->letter);
 		fprintf(f, "%s\t%s%s\t", letter, o->name ? "--" : "", o->name ? o->name : "");
-		if (o->kind == KS_OPT_K_ENUM) {
-			for (int k = 0; o->names[k]; k++)
-				fprintf(f, "%s%s", k ? "|" : "", o->names[k]);
-		} else {
-			fputs(o->arg ? o->arg : "", f);
-		}
+		list_value(f, o);
 		fprintf(f, "\t%s\n", o->help);
 	}
 }
