@@ -6,7 +6,7 @@
 #include "volume/list.h"
 
 struct ls_args {
-	bool details, recursive, nul, plain;
+	bool details, recursive, nul, plain, slash, volumes;
 };
 extern struct ls_args arg;
 
@@ -19,5 +19,7 @@ extern struct ls_out out;
 
 /* Prints one entry; a ks_list_fn. */
 int ls_entry(void *unused, const struct ks_list_entry *e);
+/* volumes.c: prints the volumes that have names. An exit code or -errno. */
+int ls_volumes(void);
 
 #endif

@@ -16,15 +16,18 @@ struct ls_out out;
 static const struct ks_opt opts[] = {
 	KS_OPT_FLAG('l', "long", &arg.details, "mode, links, owner, group, size, time, name"),
 	KS_OPT_FLAG('R', "recursive", &arg.recursive, "what is in directories, too"),
+	KS_OPT_FLAG('p', "slash", &arg.slash, "put a / behind the names of directories"),
 	KS_OPT_FLAG('0', "null", &arg.nul, "end every line with NUL instead of newline"),
 	KS_OPT_FLAG('H', "no-header", &arg.plain,
 		    "with -l: no header, TABs, numbers: for programs"),
+	KS_OPT_FLAG(0, "volumes", &arg.volumes,
+		    "list the volumes that have names, instead of files"),
 	KS_OPT_END,
 };
 
 static const struct ks_cmd cmd = {
 	.name = "kiseki-ls",
-	.usage = "[OPTIONS] [VOLUME:/PATH...]",
+	.usage = "[OPTIONS] [VOLUME:/PATH...]\n--volumes [OPTIONS]",
 	.about = "List files of a volume, without a mount. Names come as they are.",
 	.operands = "  VOLUME:/PATH   a directory or file of a volume; VOLUME alone is its root;\n"
 		    "                 nothing: the root of the default volume",
@@ -79,7 +82,11 @@ int main(int argc, char **argv)
 	int code = 0;
 
 	out.escape = isatty(STDOUT_FILENO) && !arg.nul && !ks_common.json;
-	for (int i = 0; (i == 0 || i < n) && !ks_cmd_stopped(); i++) {
+	if (arg.volumes && n > 0)
+		ks_cmd_usage("--volumes lists all there are: '%s' is too much", args[0]);
+	if (arg.volumes && (code = ls_volumes()) < 0)
+		code = ks_cmd_report(code);
+	for (int i = 0; !arg.volumes && (i == 0 || i < n) && !ks_cmd_stopped(); i++) {
 		int r = list(args[i], n > 1);
 
 		/* The others are still listed. */

@@ -124,6 +124,8 @@ int ls_entry(void *unused, const struct ks_list_entry *e)
 		put_details(e->attr);
 	fputs(out.prefix, stdout);
 	ks_cmd_put_name(e->path, e->n, out.escape);
+	if (arg.slash && S_ISDIR(e->attr->mode))
+		putchar('/');
 	if (arg.details && e->target) {
 		fputs(" -> ", stdout);
 		ks_cmd_put_name(e->target, strlen(e->target), out.escape);

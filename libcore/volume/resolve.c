@@ -4,7 +4,6 @@
 #include "base/log.h"
 #include "volume/names.h"
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,24 +151,6 @@ static void add_known(void *arg, const char *name)
 		KS_IGNORE(ks_buf_printf(&k->list, "%s%s", k->list.n ? ", " : "", name) < 0);
 }
 
-static void add_known_dir(struct known *k, const char *dir)
-{
-	DIR *d = dir ? opendir(dir) : NULL;
-	struct dirent *e;
-
-	while (d && (e = readdir(d))) { // NOLINT(concurrency-mt-unsafe)
-		KS_AUTO(ks_freep) char *db = NULL;
-
-		if (!ks_volume_name_ok(e->d_name))
-			continue;
-		db = ks_asprintf("%s/%s/meta.db", dir, e->d_name);
-		if (db && access(db, F_OK) == 0)
-			add_known(k, e->d_name);
-	}
-	if (d)
-		closedir(d);
-}
-
 static int unknown_name(const char *name, const struct ks_volume_find *find, const char *user,
 			const char *sys)
 {
@@ -177,13 +158,9 @@ static int unknown_name(const char *name, const struct ks_volume_find *find, con
 	const char *list = NULL;
 	const char *config = find && find->config ? find->config : getenv("KISEKI_CONFIG");
 	KS_AUTO(ks_freep) char *hint = NULL;
-	int r = ks_config_volumes(find, add_known, &k);
 
-	if (r == 0) {
-		add_known_dir(&k, user);
-		add_known_dir(&k, sys);
-	}
-	if (k.n > 0 && ks_buf_cstr(&k.list, &list) == 0)
+	if (ks_volume_names(find, add_known, &k) == 0 && k.n > 0 &&
+	    ks_buf_cstr(&k.list, &list) == 0)
 		hint = ks_asprintf("known volumes: %s%s", list, k.n > 8 ? ", ..." : "");
 	else
 		hint = ks_asprintf("make one with kiseki-format %s, or name its file: ./%s.db",

@@ -59,6 +59,12 @@ void ks_volume_ref_clear(struct ks_volume_ref *ref);
 int ks_volume_resolve(struct ks_volume_ref *out, const char *operand,
 		      const struct ks_volume_find *find) KS_MUST_CHECK;
 bool ks_volume_name_ok(const char *name);
+/*
+ * Calls fn for every volume that has a name here, in no order; one that is both configured and in a directory comes twice.
+ * Directories that cannot be read have none. -EMEDIUMTYPE: a bad configuration file, raised.
+ */
+int ks_volume_names(const struct ks_volume_find *find, void (*fn)(void *arg, const char *name),
+		    void *arg) KS_MUST_CHECK;
 
 /*
  * The lines of the configuration files that are defaults of options: of [default] and of section @name (may be NULL), in order of increasing

@@ -85,3 +85,43 @@ teardown() { mounted_teardown; }
 	kiseki-cp -q -r loop "$U:/"
 	fails_cleanly 66 kiseki-ls "$U:/loop/"
 }
+
+@test "-p marks directories" {
+	[ "$(kiseki-ls -p "$V")" = src/ ]
+	kiseki-ls -p0 "$U:/src" >got
+	(cd src && find . -mindepth 1 -maxdepth 1 \( -type d -printf '%P/\0' -o -printf '%P\0' \) | LC_ALL=C sort -z) | LC_ALL=C sort -z >want
+	LC_ALL=C sort -z got | cmp want -
+	kiseki-ls -lpH "$V" | grep -qP '\tsrc/$'
+}
+
+# Those of this test: the machine may have volumes of its own.
+volumes() { kiseki-ls --volumes "$@" | grep -a -o 'kt-[a-z]*' | tr '\n' :; }
+
+@test "--volumes lists what can be named" {
+	requires jq
+	mkdir -p .local/share/kiseki/kt-{zebra,albums,empty} '.local/share/kiseki/kt bad'
+	touch .local/share/kiseki/kt-{zebra,albums}/meta.db '.local/share/kiseki/kt bad/meta.db'
+	printf '[default]\nvolume = kt-zebra\n[kt-remote]\nmeta = postgres://u:hunter2@db/k\n[kt-albums]\nmeta = /srv/none.db\n' >conf
+	chmod 600 conf
+	[ "$(volumes)" = kt-albums:kt-zebra: ]
+	[ "$(volumes --config=conf)" = kt-albums:kt-remote:kt-zebra: ]
+	[ "$(volumes -0 --config=conf)" = kt-albums:kt-remote:kt-zebra: ]
+	out_err kiseki-ls --volumes -lH --config=conf
+	[ "$status" -eq 0 ]
+	grep -qxP 'kt-albums\tsqlite:///srv/none.db' .out
+	grep -qxP 'kt-remote\tpostgres://u:\*\*\*@db/k' .out
+	grep -qP '^kt-zebra\tsqlite:///.*/kt-zebra/meta.db$' .out
+	not grep -q hunter2 .out .err
+	out_err kiseki-ls --volumes --json --config=conf
+	json_ok .out
+	[ "$(jq -r 'select(.type == "item").name' .out | grep -c kt-)" -eq 3 ]
+	[ "$(jq -r 'select(.type == "item").name' .out | wc -l)" -eq "$(tail -n 1 .out | jq .counts.entries)" ]
+	chmod 644 conf
+	out_err kiseki-ls --volumes -l --config=conf
+	[ "$status" -eq 78 ]
+	grep -q hunter2 .out .err && return 1
+	fails_cleanly 64 kiseki-ls --volumes zebra
+	says zebra
+	echo 'no section' >conf
+	fails_cleanly 78 kiseki-ls --volumes --config=conf
+}
