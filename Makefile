@@ -11,6 +11,10 @@ datarootdir ?= $(prefix)/share
 datadir ?= $(datarootdir)
 mandir ?= $(datarootdir)/man
 docdir ?= $(datarootdir)/doc/kiseki
+bashcompdir ?= $(datadir)/bash-completion/completions
+fishcompdir ?= $(datadir)/fish/vendor_completions.d
+# Debian's own zsh looks into /usr/local/share/zsh/site-functions and /usr/share/zsh/vendor-completions.
+zshcompdir ?= $(datadir)/zsh/site-functions
 # mount(8), umount(8), mkfs(8) and fsck(8) look for their helpers in /sbin only.
 SBINDIR ?= $(if $(filter /usr /usr/local,$(prefix)),/sbin,$(exec_prefix)/sbin)
 INSTALL ?= install
@@ -141,9 +145,9 @@ bench: all $(benches) ## measure
 	@$(testenv) ./tests/bench/run
 
 # What is installed, once: source>destination>mode. Uninstall removes exactly the destinations.
-shell_files := $(foreach f,$(wildcard completions/*.bash),$(f)>$(datadir)/bash-completion/completions/$(basename $(notdir $(f)))>644) \
-	$(foreach f,$(wildcard completions/*.fish),$(f)>$(datadir)/fish/vendor_completions.d/$(notdir $(f))>644) \
-	$(foreach f,$(wildcard completions/_*),$(f)>$(datadir)/zsh/site-functions/$(notdir $(f))>644)
+shell_files := $(foreach f,$(wildcard completions/*.bash),$(f)>$(bashcompdir)/$(basename $(notdir $(f)))>644) \
+	$(foreach f,$(wildcard completions/*.fish),$(f)>$(fishcompdir)/$(notdir $(f))>644) \
+	$(foreach f,$(wildcard completions/_*),$(f)>$(zshcompdir)/$(notdir $(f))>644)
 files := $(foreach t,$(tools),$(BUILD)/$(t)>$(bindir)/$(t)>755) $(shell_files) \
 	$(foreach p,$(pages),$(p)>$(mandir)/man$(subst .,,$(suffix $(p)))/$(notdir $(p))>644) \
 	$(foreach d,$(wildcard LICENSE README* doc/*.md),$(d)>$(docdir)/$(notdir $(d))>644)
@@ -152,8 +156,8 @@ names = $(foreach t,$(filter-out kiseki $(basename $(notdir $(wildcard completio
 bash_names := $(if $(wildcard completions/kiseki.bash),$(call names,.bash,))
 fish_names := $(if $(wildcard completions/kiseki.fish),$(call names,.fish,.fish))
 symlinks := $(foreach l,$(links),$(bindir)/$(call link_tool,$(l))>$(SBINDIR)/$(call link_name,$(l))) \
-	$(foreach n,$(bash_names),kiseki>$(datadir)/bash-completion/completions/$(n)) \
-	$(foreach n,$(fish_names),kiseki.fish>$(datadir)/fish/vendor_completions.d/$(n))
+	$(foreach n,$(bash_names),kiseki>$(bashcompdir)/$(n)) \
+	$(foreach n,$(fish_names),kiseki.fish>$(fishcompdir)/$(n))
 install: all ## install below $(DESTDIR)$(PREFIX), mount helpers in $(DESTDIR)/sbin
 	@set -e; for f in $(foreach f,$(files),'$(f)'); do IFS='>'; set -- $$f; \
 		$(INSTALL) -D -m "$$3" "$$1" "$(DESTDIR)$$2"; done
