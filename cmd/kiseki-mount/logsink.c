@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* logsink.c: where a mount's messages go: --log-file; without it the terminal in the foreground, the system's log in the background. */
+/*
+ * logsink.c: where a mount's messages go: --log-file; without it the journal when stderr is its, the terminal in the foreground, the system's
+ * log in the background.
+ */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
@@ -70,6 +73,8 @@ void mount_log_to_daemon(void)
 {
 	if (arg.log_file) {
 		ks_log_set(to_file, NULL, level());
+	} else if (ks_cmd_to_journal()) {
+		ks_cmd_log(level());
 	} else if (!arg.foreground) {
 		openlog("kiseki-mount", LOG_PID, LOG_DAEMON);
 		ks_log_set(to_syslog, NULL, level());

@@ -54,6 +54,16 @@ int mount_log_open(void) KS_MUST_CHECK; /* --log-file, before anything else is d
 void mount_log_to_daemon(void);         /* from now on no terminal */
 void mount_log_reopen(void);
 
+/*
+ * notify.c: what the service manager is told. Without one nothing happens, and no thread runs.
+ * The thread looks at @vfs until the stop, which comes after the mount is gone: its look at the mount point must end.
+ */
+int mount_notify_start(struct ks_vfs *vfs) KS_MUST_CHECK;
+void mount_notify_ready(void);
+void mount_notify_reload(void (*reload)(void)); /* calls it, and tells of it */
+void mount_notify_stopping(void);
+void mount_notify_stop(void); /* harmless without a start */
+
 /* What a mount tells who waits for it: it is ready, or why not. */
 struct mount_report {
 	int code; /* 0: ready; -errno */

@@ -6,7 +6,6 @@
  *	unmounted, or SIGTERM -> flush, end the session -> the process ends
  */
 #include "base/log.h"
-#include "base/notify.h"
 #include "base/thread.h"
 #include "fuse/signals.h"
 #include "fuse/transport.h"
@@ -48,12 +47,13 @@ static void report(int fd, int code)
 	KS_IGNORE(write(fd, &rep, sizeof(rep)) < 0);
 }
 
-/* No terminal from now on. */
+/* No terminal from now on; the journal is none, and gets our messages. */
 static void let_go(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int n = ks_cmd_to_journal() ? 2 : 3;
 
-	for (int i = 0; null >= 0 && i < 3; i++)
+	for (int i = 0; null >= 0 && i < n; i++)
 		KS_IGNORE(dup2(null, i) < 0);
 	if (null > 2)
 		close(null);
@@ -75,7 +75,7 @@ static void *probe(void *p)
 	if (!arg.foreground)
 		let_go();
 	report(s->ready, 0);
-	ks_notify("READY=1\nSTATUS=mounted");
+	mount_notify_ready();
 	return NULL;
 }
 
@@ -183,6 +183,12 @@ static int mount_it(struct server *s)
 	return r < 0 ? r : ks_fuse_mount(s->fuse, arg.mountpoint);
 }
 
+/* SIGHUP */
+static void reload(void)
+{
+	mount_notify_reload(mount_log_reopen);
+}
+
 static int start_helpers(struct server *s)
 {
 	int r = 0;
@@ -190,7 +196,9 @@ static int start_helpers(struct server *s)
 	if (s->socket)
 		r = ks_control_start(&s->control, s->socket, s->vol->vfs, &s->info);
 	if (r == 0)
-		r = ks_fuse_signals_start(&s->signals, s->fuse, arg.mountpoint, mount_log_reopen);
+		r = ks_fuse_signals_start(&s->signals, s->fuse, arg.mountpoint, reload);
+	if (r == 0)
+		r = mount_notify_start(s->vol->vfs);
 	if (r == 0) {
 		r = ks_thread_start(&s->probe, "ks-probe", probe, s);
 		s->probing = r == 0;
@@ -203,12 +211,13 @@ static int take_down(struct server *s)
 {
 	int r;
 
-	ks_notify("STOPPING=1\nSTATUS=writing back");
+	mount_notify_stopping();
 	if (s->fuse)
 		ks_fuse_unmount(s->fuse);
 	/* Its stat() has ended: answered, or failed with the connection. */
 	if (s->probing)
 		pthread_join(s->probe, NULL);
+	mount_notify_stop();
 	ks_control_stop(s->control);
 	ks_fuse_signals_stop(s->signals);
 	ks_fuse_free(s->fuse);

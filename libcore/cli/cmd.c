@@ -241,11 +241,17 @@ static void log_sink(void *arg, enum ks_log_level level, const char *where, cons
 {
 	(void)arg;
 	ks_progress_lock();
+	fputs(ks_cmd_mark(level), stderr);
 	if (level == KS_LOG_DEBUG)
 		fprintf(stderr, "%s: %s: %s\n", ks_cmd_name(), where, text);
 	else
 		fprintf(stderr, "%s: %s\n", ks_cmd_name(), text);
 	ks_progress_unlock();
+}
+
+void ks_cmd_log(enum ks_log_level max)
+{
+	ks_log_set(log_sink, NULL, max);
 }
 
 /* Messages of the library come out as the tool's. */
@@ -264,7 +270,7 @@ static void set_log(void)
 	if (ks_common.quiet)
 		level = KS_LOG_ERROR;
 	ks_log_set_program(ks_cmd_name());
-	ks_log_set(log_sink, NULL, (enum ks_log_level)level);
+	ks_cmd_log((enum ks_log_level)level);
 	ks_fail_quiet(true);
 }
 
@@ -309,6 +315,7 @@ int ks_cmd_parse(const struct ks_cmd *cmd, int argc, char **argv, char ***args)
 	ks_cli.cmd = cmd;
 	ks_cli.start_ns = ks_clock_real_ns();
 	ks_cli.start_mono_ns = ks_clock_mono_ns();
+	ks_cli.journal = ks_cmd_to_journal();
 	collect(cmd);
 	ks_cli.args = *args = calloc((size_t)argc + 1, sizeof(**args));
 	if (!*args) {

@@ -23,6 +23,7 @@
 #ifndef KS_CLI_CMD_H
 #define KS_CLI_CMD_H
 
+#include "base/log.h"
 #include "cli/exit.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -190,6 +191,13 @@ bool ks_cmd_given(const char *name);
 /* SIGINT or SIGTERM came: finish cleanly and soon. A second SIGINT ends the process at once. */
 bool ks_cmd_stopped(void);
 bool ks_cmd_stopped_cb(void *unused); /* the same, as a callback for the library */
+
+/*
+ * Is stderr the journal of systemd ($JOURNAL_STREAM)? Messages then begin with their priority, "<3>", which it takes off.
+ * ks_cmd_log() lets the library's messages up to @max come out on stderr; ks_cmd_parse() chooses by -q and -v.
+ */
+bool ks_cmd_to_journal(void);
+void ks_cmd_log(enum ks_log_level max);
 
 /* Messages on stderr, "kiseki-ls: text"; the progress bar steps aside. Also with --quiet. Threads: any. */
 void ks_cmd_error(const char *fmt, ...) KS_PRINTF(1, 2);

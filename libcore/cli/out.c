@@ -55,10 +55,30 @@ bool ks_cmd_stopped_cb(void *unused)
 	return ks_cli_signal != 0;
 }
 
-KS_PRINTF(2, 0)
-static void to_stderr(const char *lead, const char *fmt, va_list ap)
+bool ks_cmd_to_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	char text[64];
+	struct stat st;
+
+	if (!stream || fstat(STDERR_FILENO, &st) < 0)
+		return false;
+	snprintf(text, sizeof(text), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+	return strcmp(stream, text) == 0;
+}
+
+const char *ks_cmd_mark(enum ks_log_level level)
+{
+	static const char *const marks[] = { "<3>", "<4>", "<6>", "<7>" };
+
+	return ks_cli.journal ? marks[level] : "";
+}
+
+KS_PRINTF(3, 0)
+static void to_stderr(enum ks_log_level level, const char *lead, const char *fmt, va_list ap)
 {
 	ks_progress_lock();
+	fputs(ks_cmd_mark(level), stderr);
 	fputs(lead, stderr);
 	vfprintf(stderr, fmt, ap);
 	putc('\n', stderr);
@@ -81,7 +101,7 @@ void ks_cmd_error(const char *fmt, ...)
 	snprintf(lead, sizeof(lead), "%s: ", ks_cmd_name());
 	ks_progress_lock();
 	va_start(ap, fmt);
-	to_stderr(lead, fmt, ap);
+	to_stderr(KS_LOG_ERROR, lead, fmt, ap);
 	va_end(ap);
 	ks_cli.errors++;
 	va_start(ap, fmt);
@@ -96,7 +116,7 @@ void ks_cmd_hint(const char *fmt, ...)
 
 	ks_progress_lock();
 	va_start(ap, fmt);
-	to_stderr("  hint: ", fmt, ap);
+	to_stderr(KS_LOG_ERROR, "  hint: ", fmt, ap);
 	va_end(ap);
 	va_start(ap, fmt);
 	if (ks_cli.errors == 1)
@@ -112,7 +132,7 @@ void ks_cmd_note(const char *fmt, ...)
 	if (ks_common.quiet)
 		return;
 	va_start(ap, fmt);
-	to_stderr("", fmt, ap);
+	to_stderr(KS_LOG_INFO, "", fmt, ap);
 	va_end(ap);
 }
 
@@ -139,7 +159,7 @@ void ks_cmd_usage(const char *fmt, ...)
 
 	snprintf(lead, sizeof(lead), "%s: ", ks_cmd_name());
 	va_start(ap, fmt);
-	to_stderr(lead, fmt, ap);
+	to_stderr(KS_LOG_ERROR, lead, fmt, ap);
 	va_end(ap);
 	ks_cmd_short_usage(stderr);
 	if (ks_cli.cmd && ks_cli.cmd->map_exit)

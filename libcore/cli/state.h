@@ -3,6 +3,7 @@
 #ifndef KS_CLI_STATE_H
 #define KS_CLI_STATE_H
 
+#include "base/log.h"
 #include "cli/cmd.h"
 #include <signal.h>
 
@@ -18,6 +19,7 @@ struct ks_cli_state {
 	int nopts;
 	int ncommon; /* index of the first common one */
 	bool show_version;
+	bool journal;          /* stderr is the journal's */
 	int64_t start_ns;      /* wall clock */
 	int64_t start_mono_ns; /* and monotonic */
 	/* What the summary says about a failure: the first that was reported. */
@@ -30,6 +32,8 @@ extern struct ks_cli_state ks_cli;
 extern _Atomic int ks_cli_signal; /* the one that asked for a stop */
 
 const char *ks_cmd_name(void);
+/* "<3>", which the journal takes off a line and files it by; "" when stderr is not the journal's. */
+const char *ks_cmd_mark(enum ks_log_level level);
 /* NULL, or what is wrong with @value: the text lives until the next call. */
 const char *ks_opt_set(const struct ks_opt *o, const char *value);
 bool ks_opt_wants_value(const struct ks_opt *o);
