@@ -216,6 +216,41 @@ struct ks_remove {
 int ks_meta_remove(struct ks_meta *m, struct ks_remove *v, size_t n) KS_MUST_CHECK;
 
 enum {
+	KS_MAKE_REPLACE =
+		1 << 0, /* what has the name goes, unless it is a directory; else -EEXIST */
+	KS_MAKE_NEW_DIR =
+		1 << 1,         /* the caller made the directory: its names are taken to be free */
+	KS_MAKE_MODE = 1 << 2,  /* the mode is attr's: neither umask nor default ACL has a say */
+	KS_MAKE_OWNER = 1 << 3, /* the group is attr's, also in a setgid directory */
+	KS_MAKE_LINK = 1 << 4,  /* no new inode: attr.ino, which may have names, gets this one */
+};
+/* An entry that is to be, with all that belongs to it, and what became of it. No directories. */
+struct ks_make {
+	ks_ino_t parent;
+	const char *name;
+	unsigned int flags; /* KS_MAKE_* */
+	uint32_t set; /* KS_SET_*: ATIME and MTIME (else: now); of a link MODE, UID and GID, too */
+	struct ks_attr
+		attr; /* ino (of a new one: ks_meta_new_ino()), mode, uid, gid, rdev, size, times */
+	const char *target; /* of a symlink, else NULL */
+	const struct ks_commit_slice
+		*s; /* the content of a new file, stored; in order, not overlapping */
+	size_t n;
+	int err;                 /* out: 0; as ks_meta_mknod(), ks_meta_link(), and -EISDIR */
+	struct ks_attr out;      /* out: the inode */
+	struct ks_attr replaced; /* out: what lost the name; ino 0: nothing */
+};
+#define KS_MAKE_MAX 1024u
+int ks_meta_new_ino(struct ks_meta *m, ks_ino_t *out) KS_MUST_CHECK; /* from a batch */
+/*
+ * Makes up to KS_MAKE_MAX entries, of any directories, mostly in one transaction; one that cannot be made does not hold up the others. @settled: the data of all
+ * of them is durable. Return: 0, see err of each; -EINPROGRESS: nothing was done, since a file would be replaced by one whose data is not; -errno: some may be made, and err is
+ * not set.
+ */
+int ks_meta_make(struct ks_meta *m, const struct ks_cred *c, struct ks_make *v, size_t n,
+		 bool settled) KS_MUST_CHECK;
+
+enum {
 	KS_RENAME_NOREPLACE = 1,
 	KS_RENAME_EXCHANGE = 2,
 	KS_RENAME_WHITEOUT = 4

@@ -37,7 +37,7 @@ struct batch {
 	struct ks_scan *scans;
 	struct ks_read *rd;
 	size_t nrd;
-	struct ks_rec_pack *packs;
+	struct ks_pack_share *packs;
 	size_t npacks;
 	struct ks_quota q;
 	unsigned int nq;
@@ -54,13 +54,13 @@ static struct group *group_find(struct batch *b, uint64_t chunk)
 	return NULL;
 }
 
-static bool pack_known(const struct batch *b, uint64_t pack)
+static void add_share(struct batch *b, const struct ks_commit_slice *s)
 {
-	for (size_t i = b->npacks; i-- > 0;) {
-		if (b->packs[i].id == pack)
-			return true;
-	}
-	return false;
+	struct ks_pack_share *p = ks_pack_share_add(b->packs, &b->npacks, s->pack);
+
+	p->size = ks_max(p->size, s->pack_off + s->len);
+	p->live += s->len;
+	p->slices++;
 }
 
 static int batch_init(struct ks_txn *t, struct batch *b, struct commit_arg *c)
@@ -89,15 +89,13 @@ static int batch_init(struct ks_txn *t, struct batch *b, struct commit_arg *c)
 		}
 		g->lo = ks_min(g->lo, s->pos);
 		g->hi = ks_max(g->hi, s->pos + s->len);
-		if (s->pack && !pack_known(b, s->pack)) {
-			struct ks_rec_pack *p = &b->packs[b->npacks++];
-
-			*p = (struct ks_rec_pack){ .id = s->pack };
-			b->rd[b->nrd++] = (struct ks_read){ .table = KS_T_PACK,
-							    .flags = KS_READ_WEAK,
-							    .rec = p };
-		}
+		if (s->pack)
+			add_share(b, s);
 	}
+	for (size_t i = 0; i < b->npacks; i++)
+		b->rd[b->nrd++] = (struct ks_read){ .table = KS_T_PACK,
+						    .flags = KS_READ_WEAK,
+						    .rec = &b->packs[i].p };
 	for (size_t i = 0; i < b->ng; i++) {
 		struct group *g = &b->g[i];
 
@@ -133,50 +131,21 @@ static void write_blocks(struct ks_txn *t, const struct ks_commit_slice *s, unsi
 	}
 }
 
-static void write_packs(struct ks_txn *t, const struct commit_arg *c, const struct batch *b)
-{
-	const struct ks_read *rd = b->rd + R_QUOTA + b->nq;
-
-	for (size_t i = 0; i < b->npacks; i++) {
-		struct ks_rec_pack p = { .id = b->packs[i].id,
-					 .session = atomic_load(&c->m->session) };
-
-		for (size_t j = 0; j < c->n; j++) {
-			const struct ks_commit_slice *s = &c->s[j];
-
-			if (s->pack != p.id)
-				continue;
-			p.size = ks_max(p.size, s->pack_off + s->len);
-			p.live += s->len;
-			p.slices++;
-		}
-		if (rd[i].found) {
-			struct ks_upd u[] = { KS_UPD_COL(pack, size, KS_UPD_MAX, p.size),
-					      KS_UPD_COL(pack, live, KS_UPD_ADD, p.live),
-					      KS_UPD_COL(pack, slices, KS_UPD_ADD, p.slices) };
-
-			ks_txn_update(t, KS_T_PACK, &p, u, 3);
-		} else {
-			ks_txn_insert(t, KS_T_PACK, &p);
-		}
-	}
-}
-
-static int write_slice(struct ks_txn *t, const struct commit_arg *c,
-		       const struct ks_commit_slice *s, uint64_t seq)
+int ks_slice_write(struct ks_txn *t, struct ks_meta *m, uint64_t ino,
+		   const struct ks_commit_slice *s, uint64_t seq, int64_t now)
 {
 	uint32_t pages = ks_pages_of(s->len);
 	unsigned char *sums = ks_arena_alloc(ks_txn_arena(t), (size_t)pages * 4 + 1);
 	struct ks_rec_slice rec = { .id = s->slice,
 				    .len = s->len,
 				    .status = KS_SLICE_COMMITTED,
-				    .session = atomic_load(&c->m->session),
+				    .session = atomic_load(&m->session),
 				    .refs = 1,
 				    .pack = s->pack,
 				    .pack_off = s->pack_off,
 				    .block_size = s->block_size,
-				    .ctime_ns = c->now };
-	struct ks_rec_extent e = { .ino = c->c->ino,
+				    .ctime_ns = now };
+	struct ks_rec_extent e = { .ino = ino,
 				   .chunk = s->chunk,
 				   .seq = seq,
 				   .pos = s->pos,
@@ -291,9 +260,11 @@ static int commit_body(struct ks_txn *t, void *arg)
 	if (r < 0)
 		return r;
 	commit_inode(c, &c->out, added);
-	write_packs(t, c, &b);
+	for (size_t i = 0; i < b.npacks; i++)
+		ks_pack_share_write(t, c->m, &b.packs[i], b.rd[R_QUOTA + b.nq + i].found);
 	for (size_t i = 0; r == 0 && i < c->n; i++)
-		r = write_slice(t, c, &c->s[i], ks_seq_of(c->out.change) + i);
+		r = ks_slice_write(t, c->m, c->c->ino, &c->s[i], ks_seq_of(c->out.change) + i,
+				   c->now);
 	ks_refs_apply(t, &refs, (uint64_t)b.epoch.value, c->now);
 	ks_txn_put(t, KS_T_INODE, &c->out);
 	ks_count_add(t, KS_CNT_USED, added);

@@ -233,6 +233,25 @@ int ks_rows_hidden(const struct ks_meta *m, struct ks_row *v, size_t n) KS_MUST_
 /* Something in this chunk is hidden only by what may not be on the disk yet. */
 void ks_hidden_add(struct ks_meta *m, uint64_t ino, uint64_t chunk);
 
+/* ---- meta_commit.c ---- */
+
+/* A new slice with its blocks, and its extent in @ino. */
+int ks_slice_write(struct ks_txn *t, struct ks_meta *m, uint64_t ino,
+		   const struct ks_commit_slice *s, uint64_t seq, int64_t now) KS_MUST_CHECK;
+
+/* ---- meta_pack.c ---- */
+
+/* What one transaction changes in one pack's record. */
+struct ks_pack_share {
+	struct ks_rec_pack p;
+	int64_t live, slices;
+	uint64_t size;
+};
+/* The share of @pack, put behind the @n others if it is new; there is room. */
+struct ks_pack_share *ks_pack_share_add(struct ks_pack_share *v, size_t *n, uint64_t pack);
+void ks_pack_share_write(struct ks_txn *t, struct ks_meta *m, const struct ks_pack_share *s,
+			 bool found);
+
 /* ---- meta_lock.c ---- */
 
 int ks_session_lock(struct ks_meta *m, uint64_t id) KS_MUST_CHECK;

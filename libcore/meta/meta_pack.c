@@ -140,36 +140,30 @@ int ks_meta_pack_slices(struct ks_meta *m, const uint64_t *ids, size_t n,
 
 /* ---- moving ---- */
 
-/* What one transaction changes in one pack's record. */
-struct share {
-	struct ks_rec_pack p;
-	int64_t live, slices;
-	uint64_t size;
-};
-
 struct move_arg {
 	struct ks_slice_move *v;
 	size_t n;
-	uint64_t session;
-	struct share *sh;
+	struct ks_meta *m;
+	struct ks_pack_share *sh;
 	size_t nsh;
 };
 
-static struct share *share_of(struct move_arg *a, uint64_t pack)
+struct ks_pack_share *ks_pack_share_add(struct ks_pack_share *v, size_t *n, uint64_t pack)
 {
-	for (size_t i = 0; i < a->nsh; i++) {
-		if (a->sh[i].p.id == pack)
-			return &a->sh[i];
+	/* Mostly it is the last one. */
+	for (size_t i = *n; i-- > 0;) {
+		if (v[i].p.id == pack)
+			return &v[i];
 	}
-	a->sh[a->nsh] = (struct share){ .p = { .id = pack } };
-	return &a->sh[a->nsh++];
+	v[*n] = (struct ks_pack_share){ .p = { .id = pack } };
+	return &v[(*n)++];
 }
 
 static void move_one(struct ks_txn *t, struct move_arg *a, struct ks_slice_move *mv,
 		     const struct ks_rec_slice *s)
 {
-	struct share *from = share_of(a, mv->pack);
-	struct share *to = share_of(a, mv->to_pack);
+	struct ks_pack_share *from = ks_pack_share_add(a->sh, &a->nsh, mv->pack);
+	struct ks_pack_share *to = ks_pack_share_add(a->sh, &a->nsh, mv->to_pack);
 	/* References to it are added blindly by others: only its place is written. */
 	const struct ks_upd u[] = { KS_UPD_COL(slice, pack, KS_UPD_SET, mv->to_pack),
 				    KS_UPD_COL(slice, pack_off, KS_UPD_SET, mv->to_off) };
@@ -183,10 +177,10 @@ static void move_one(struct ks_txn *t, struct move_arg *a, struct ks_slice_move 
 	mv->moved = true;
 }
 
-static void share_write(struct ks_txn *t, const struct move_arg *a, const struct share *s,
-			bool found)
+void ks_pack_share_write(struct ks_txn *t, struct ks_meta *m, const struct ks_pack_share *s,
+			 bool found)
 {
-	struct ks_rec_pack p = { .id = s->p.id, .session = a->session };
+	struct ks_rec_pack p = { .id = s->p.id, .session = atomic_load(&m->session) };
 
 	if (found) {
 		const struct ks_upd u[] = { KS_UPD_COL(pack, size, KS_UPD_MAX, s->size),
@@ -218,8 +212,8 @@ static int move_body(struct ks_txn *t, void *arg)
 		a->v[i].moved = false;
 		s[i] = (struct ks_rec_slice){ .id = a->v[i].slice };
 		rd[i] = (struct ks_read){ .table = KS_T_SLICE, .rec = &s[i] };
-		share_of(a, a->v[i].pack);
-		share_of(a, a->v[i].to_pack);
+		ks_pack_share_add(a->sh, &a->nsh, a->v[i].pack);
+		ks_pack_share_add(a->sh, &a->nsh, a->v[i].to_pack);
 	}
 	for (size_t i = 0; i < a->nsh; i++)
 		rd[a->n + i] = (struct ks_read){ .table = KS_T_PACK,
@@ -233,7 +227,7 @@ static int move_body(struct ks_txn *t, void *arg)
 	}
 	for (size_t i = 0; r == 0 && i < a->nsh; i++) {
 		if (a->sh[i].slices || a->sh[i].size)
-			share_write(t, a, &a->sh[i], rd[a->n + i].found);
+			ks_pack_share_write(t, a->m, &a->sh[i], rd[a->n + i].found);
 	}
 	return r;
 }
@@ -245,9 +239,7 @@ int ks_meta_slices_move(struct ks_meta *m, struct ks_slice_move *v, size_t n)
 	for (size_t i = 0; i < n; i++)
 		v[i].moved = false;
 	for (size_t i = 0; r == 0 && i < n; i += BATCH) {
-		struct move_arg a = { .v = v + i,
-				      .n = ks_min(n - i, (size_t)BATCH),
-				      .session = atomic_load(&m->session) };
+		struct move_arg a = { .v = v + i, .n = ks_min(n - i, (size_t)BATCH), .m = m };
 
 		r = ks_meta_run(m, move_body, &a);
 	}

@@ -161,6 +161,11 @@ void ks_vnode_forget_maps(void *vfs);
 struct ks_fh *ks_vnode_any_handle(struct ks_vfs *v);
 uint64_t ks_vnode_count(struct ks_vfs *v);
 
+/* ---- name.c ---- */
+
+int ks_vfs_may_change(struct ks_vfs *v, ks_ino_t parent, const char *name, bool make) KS_MUST_CHECK;
+void ks_vfs_lost_name(struct ks_vfs *v, const struct ks_attr *a); /* @a lost a name */
+
 /* ---- seen.c ---- */
 
 int ks_seen_init(struct ks_vfs *v) KS_MUST_CHECK;

@@ -3,7 +3,7 @@
 #include "vfs/internal.h"
 #include <string.h>
 
-static int may_change(struct ks_vfs *v, ks_ino_t parent, const char *name, bool make)
+int ks_vfs_may_change(struct ks_vfs *v, ks_ino_t parent, const char *name, bool make)
 {
 	int r = v->readonly ? -EROFS : ks_vfs_check_name(name);
 
@@ -13,7 +13,7 @@ static int may_change(struct ks_vfs *v, ks_ino_t parent, const char *name, bool 
 int ks_vfs_mknod(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
 		 uint32_t mode, uint32_t rdev, struct ks_attr *out)
 {
-	int r = may_change(v, parent, name, true);
+	int r = ks_vfs_may_change(v, parent, name, true);
 
 	if (r == 0 && (S_ISDIR(mode) || S_ISLNK(mode)))
 		r = -EINVAL;
@@ -23,7 +23,7 @@ int ks_vfs_mknod(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, cons
 int ks_vfs_mkdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
 		 uint32_t mode, struct ks_attr *out)
 {
-	int r = may_change(v, parent, name, true);
+	int r = ks_vfs_may_change(v, parent, name, true);
 
 	return r < 0 ? r
 		     : ks_meta_mknod(v->meta, &c->cred, parent, name, S_IFDIR | (mode & 07777), 0,
@@ -33,7 +33,7 @@ int ks_vfs_mkdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, cons
 int ks_vfs_symlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,
 		   const char *target, struct ks_attr *out)
 {
-	int r = may_change(v, parent, name, true);
+	int r = ks_vfs_may_change(v, parent, name, true);
 
 	if (r < 0)
 		return r;
@@ -48,7 +48,7 @@ int ks_vfs_link(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, ks_ino_t
 		const char *newname, struct ks_attr *out)
 {
 	struct ks_vnode *vn;
-	int r = may_change(v, newparent, newname, true);
+	int r = ks_vfs_may_change(v, newparent, newname, true);
 
 	(void)c;
 	if (r == 0 && ks_is_virtual(v, ino))
@@ -71,8 +71,7 @@ int ks_vfs_link(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, ks_ino_t
 	return ks_vfs_overlay(v, out);
 }
 
-/* @a lost a name. */
-static void lost_name(struct ks_vfs *v, const struct ks_attr *a)
+void ks_vfs_lost_name(struct ks_vfs *v, const struct ks_attr *a)
 {
 	if (a->nlink > 0)
 		ks_seen_own(v, a->ino, a->change);
@@ -85,20 +84,20 @@ static void lost_name(struct ks_vfs *v, const struct ks_attr *a)
 int ks_vfs_unlink(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name)
 {
 	struct ks_attr gone = { 0 };
-	int r = may_change(v, parent, name, false);
+	int r = ks_vfs_may_change(v, parent, name, false);
 
 	(void)c;
 	if (r == 0)
 		r = ks_meta_unlink(v->meta, parent, name, &gone);
 	if (r == 0)
-		lost_name(v, &gone);
+		ks_vfs_lost_name(v, &gone);
 	return r;
 }
 
 int ks_vfs_rmdir(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name)
 {
 	struct ks_attr gone = { 0 };
-	int r = may_change(v, parent, name, false);
+	int r = ks_vfs_may_change(v, parent, name, false);
 
 	(void)c;
 	if (r == 0)
@@ -141,10 +140,10 @@ int ks_vfs_rename(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, con
 		  ks_ino_t newparent, const char *newname, unsigned int flags)
 {
 	struct ks_attr moved = { 0 }, replaced = { 0 };
-	int r = may_change(v, parent, name, false);
+	int r = ks_vfs_may_change(v, parent, name, false);
 
 	if (r == 0)
-		r = may_change(v, newparent, newname, false);
+		r = ks_vfs_may_change(v, newparent, newname, false);
 	if (r < 0)
 		return r;
 	if (flags & ~(unsigned int)(KS_RENAME_NOREPLACE | KS_RENAME_EXCHANGE | KS_RENAME_WHITEOUT))
@@ -158,6 +157,6 @@ int ks_vfs_rename(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, con
 		return r;
 	ks_seen_own(v, moved.ino, moved.change);
 	if (replaced.ino)
-		lost_name(v, &replaced);
+		ks_vfs_lost_name(v, &replaced);
 	return 0;
 }

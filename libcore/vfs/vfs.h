@@ -91,6 +91,27 @@ int ks_vfs_listxattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino,
 int ks_vfs_removexattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino,
 		       const char *name) KS_MUST_CHECK;
 
+/* ---- many entries at once ---- */
+
+/* The contents of small files until they are stored: whole records of a pack, one behind the other, in memory of the caller's. */
+struct ks_pack_run {
+	uint8_t *p;
+	size_t n, cap;
+};
+#define KS_RUN_FILE_MAX (256 * KS_KIB)
+/* Where @len bytes of content go, which count once they are taken. NULL: no room. */
+void *ks_run_room(struct ks_pack_run *run, size_t len);
+void ks_run_take(struct ks_pack_run *run, size_t len);
+/**
+ * ks_vfs_make() - make up to KS_MAKE_MAX entries, each whole (see ks_meta_make())
+ * @run: the contents of those that are new regular files and not empty, in their order
+ *
+ * Fills in attr.ino of new ones, and the content. Return: 0, see err of each; -errno: some may be made, and err is not set.
+ */
+int ks_vfs_make(struct ks_vfs *v, const struct ks_ctx *c, struct ks_make *m, size_t n,
+		struct ks_pack_run *run) KS_MUST_CHECK;
+bool ks_vfs_can_make(const struct ks_vfs *v); /* files with content: the store can append */
+
 /* ---- files ---- */
 
 struct ks_open_how {

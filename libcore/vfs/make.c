@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * make.c: many entries at once, each with its content: one append to a pack and one transaction for hundreds of small files.
+ *
+ * Data before metadata, as always: the contents are appended first, and what is replaced goes only when they are durable.
+ */
+#include "base/hash.h"
+#include "data/block.h"
+#include "vfs/internal.h"
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(KS_RUN_FILE_MAX == KS_PACK_PAGES_MAX * KS_PAGE_SIZE, "a record of a pack");
+
+/* What has to be kept until the transaction is done. */
+struct content {
+	struct ks_commit_slice s;
+	uint32_t sums[KS_PACK_PAGES_MAX];
+};
+
+static size_t record_size(size_t len)
+{
+	return ks_round_up(KS_PACK_HEADER_SIZE + len, KS_PACK_ALIGN);
+}
+
+bool ks_vfs_can_make(const struct ks_vfs *v)
+{
+	return ks_data_has_packs(v->data);
+}
+
+void *ks_run_room(struct ks_pack_run *run, size_t len)
+{
+	if (len > KS_RUN_FILE_MAX || record_size(len) > run->cap - run->n)
+		return NULL;
+	return run->p + run->n + KS_PACK_HEADER_SIZE;
+}
+
+void ks_run_take(struct ks_pack_run *run, size_t len)
+{
+	size_t size = record_size(len);
+
+	assert(size <= run->cap - run->n);
+	memset(run->p + run->n + KS_PACK_HEADER_SIZE + len, 0, size - KS_PACK_HEADER_SIZE - len);
+	run->n += size;
+}
+
+static bool has_content(const struct ks_make *m)
+{
+	return S_ISREG(m->attr.mode) && m->attr.size > 0 && !(m->flags & KS_MAKE_LINK);
+}
+
+/* Numbers and checksums of one record at @p. */
+static int seal(struct ks_vfs *v, const struct ks_make *m, uint8_t *p, struct content *c)
+{
+	uint32_t len = (uint32_t)m->attr.size;
+	struct ks_pack_head h = { .ino = m->attr.ino, .len = len, .npages = ks_pages_of(len) };
+	int r = ks_meta_new_slice_id(v->meta, &h.slice);
+
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < h.npages; i++) {
+		uint32_t at = i * (uint32_t)KS_PAGE_SIZE;
+
+		h.sums[i] = ks_crc32c(0, p + KS_PACK_HEADER_SIZE + at,
+				      ks_min((uint32_t)KS_PAGE_SIZE, len - at));
+	}
+	memcpy(c->sums, h.sums, sizeof(c->sums));
+	c->s = (struct ks_commit_slice){ .len = len,
+					 .slice = h.slice,
+					 .block_size =
+						 (uint32_t)ks_meta_settings(v->meta)->block_size,
+					 .sums = c->sums };
+	ks_pack_seal(p, &h);
+	return 0;
+}
+
+static int prepare(struct ks_vfs *v, struct ks_make *m, size_t n, struct ks_pack_run *run,
+		   struct content *c)
+{
+	size_t off = 0;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		if (!(m[i].flags & KS_MAKE_LINK))
+			r = ks_meta_new_ino(v->meta, &m[i].attr.ino);
+		if (r < 0 || !has_content(&m[i]))
+			continue;
+		if (m[i].attr.size > KS_RUN_FILE_MAX ||
+		    off + record_size((size_t)m[i].attr.size) > run->n)
+			return -EINVAL;
+		r = seal(v, &m[i], run->p + off, &c[i]);
+		c[i].s.pack_off = off + KS_PACK_HEADER_SIZE;
+		m[i].s = &c[i].s;
+		m[i].n = 1;
+		off += record_size((size_t)m[i].attr.size);
+	}
+	return r == 0 && off != run->n ? -EINVAL : r;
+}
+
+static int store(struct ks_vfs *v, struct ks_pack_run *run, struct ks_make *m, size_t n,
+		 struct content *c, struct ks_pack_log **log)
+{
+	struct iovec iov = { .iov_base = run->p, .iov_len = run->n };
+	uint64_t off = 0;
+	uint64_t pack = 0;
+	int r;
+
+	if (run->n == 0)
+		return 0;
+	r = ks_data_pack_begin(v->data, log, &pack);
+	if (r == 0)
+		r = ks_data_pack_add(v->data, *log, &iov, 1, &off);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		if (m[i].n) {
+			c[i].s.pack = pack;
+			c[i].s.pack_off += off;
+		}
+	}
+	return r;
+}
+
+/* An inode that gets its first name becomes visible to others: with everything that was written to it. */
+static int flush_linked(struct ks_vfs *v, const struct ks_make *m, size_t n)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		struct ks_vnode *vn =
+			m[i].flags & KS_MAKE_LINK ? ks_vnode_pin(v, m[i].attr.ino) : NULL;
+
+		if (!vn)
+			continue;
+		if (ks_vnode_is_unlinked(v, vn))
+			r = ks_file_flush(vn->file);
+		ks_vnode_unpin(v, vn);
+	}
+	return r;
+}
+
+static void made(struct ks_vfs *v, const struct ks_make *m)
+{
+	if (m->replaced.ino)
+		ks_vfs_lost_name(v, &m->replaced);
+	if (m->flags & KS_MAKE_LINK) {
+		ks_seen_own(v, m->out.ino, m->out.change);
+		ks_vnode_set_unlinked(v, m->out.ino, false);
+	} else if (m->n) {
+		ks_unsynced_add(v, m->out.ino, m->attr.size);
+	}
+}
+
+int ks_vfs_make(struct ks_vfs *v, const struct ks_ctx *c, struct ks_make *m, size_t n,
+		struct ks_pack_run *run)
+{
+	struct ks_pack_log *log = NULL;
+	struct content *content;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = ks_vfs_may_change(v, m[i].parent, m[i].name, true);
+	if (r < 0 || n == 0)
+		return r;
+	content = calloc(n, sizeof(*content));
+	if (!content)
+		return -ENOMEM;
+	r = prepare(v, m, n, run, content);
+	if (r == 0)
+		r = store(v, run, m, n, content, &log);
+	if (r == 0)
+		r = flush_linked(v, m, n);
+	if (r == 0)
+		r = ks_meta_make(v->meta, &c->cred, m, n, false);
+	if (r == -EINPROGRESS) {
+		r = ks_store_sync(v);
+		if (r == 0)
+			r = ks_meta_make(v->meta, &c->cred, m, n, true);
+	}
+	if (log)
+		ks_data_pack_end(log);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		if (m[i].err == 0)
+			made(v, &m[i]);
+		m[i].s = NULL;
+	}
+	free(content);
+	return r;
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* make_test.c: many files at once come with their contents, in one append, and data is durable before it replaces other data. */
+#include "base/hash.h"
+#include "base/tap.h"
+#include "vfs/internal.h"
+#include <fcntl.h>
+
+#define FILES 6
+
+static const size_t sizes[FILES] = { 1, 4096, 0, 65537, KS_RUN_FILE_MAX, 13 };
+
+struct rig {
+	struct ks_vfs *v;
+	struct ks_ctx c;
+	struct ks_pack_run run;
+	struct ks_make m[FILES];
+};
+
+static void start(struct rig *g)
+{
+	const struct ks_volume_settings s = { .format_version = 1,
+					      .name = "make",
+					      .block_size = KS_BLOCK_DEFAULT,
+					      .data_url = "mem://make" };
+	struct ks_meta_opts mo = { .noatime = true };
+	struct ks_vfs_opts vo = { .data = { .buffer_bytes = 8 * KS_MIB } };
+	static int n;
+	char url[64];
+
+	*g = (struct rig){ 0 };
+	snprintf(url, sizeof(url), "mem://make-%d", ++n);
+	ks_check_ok(ks_meta_format(url, &s, 0, 0));
+	ks_check_ok(ks_vfs_new(&g->v));
+	mo.hooks = ks_vfs_hooks(g->v);
+	ks_check_ok(ks_meta_open(&vo.meta, url, &mo));
+	ks_check_ok(ks_object_open(&vo.store, url));
+	ks_check_ok(ks_object_with_stats(&vo.store, vo.store));
+	ks_check_ok(ks_meta_session_start(vo.meta, KS_SESSION_TOOL, "make_test", "", ""));
+	ks_check_ok(ks_vfs_start(g->v, &vo));
+	ks_check(ks_vfs_can_make(g->v));
+	g->run.cap = 2 * KS_MIB;
+	g->run.p = malloc(g->run.cap);
+}
+
+static void stop(struct rig *g)
+{
+	ks_check_ok(ks_vfs_close(g->v));
+	free(g->run.p);
+}
+
+static uint8_t byte(int seed, size_t i)
+{
+	return (uint8_t)(ks_mix64((uint64_t)seed << 32 | i / 8) >> i % 8 * 8);
+}
+
+static const char *name_of(int i)
+{
+	static const char *const names[FILES] = { "a", "b", "c", "d", "e", "f" };
+
+	return names[i];
+}
+
+/* All files, of contents that @seed tells apart. */
+static void fill(struct rig *g, int seed, unsigned int flags)
+{
+	g->run.n = 0;
+	for (int i = 0; i < FILES; i++) {
+		uint8_t *p = ks_run_room(&g->run, sizes[i]);
+
+		ks_check(p != NULL);
+		for (size_t k = 0; k < sizes[i]; k++)
+			p[k] = byte(seed + i, k);
+		if (sizes[i])
+			ks_run_take(&g->run, sizes[i]);
+		g->m[i] = (struct ks_make){ .parent = KS_ROOT_INO,
+					    .name = name_of(i),
+					    .flags = flags,
+					    .attr = { .mode = S_IFREG | 0644, .size = sizes[i] },
+					    .err = 1 };
+	}
+}
+
+static void check_file(struct rig *g, int seed, int i)
+{
+	static uint8_t buf[KS_RUN_FILE_MAX + 1];
+	struct ks_open_how how;
+	struct ks_fh *fh = NULL;
+	struct ks_attr a;
+
+	ks_check_ok(ks_vfs_lookup(g->v, &g->c, KS_ROOT_INO, name_of(i), &a));
+	ks_check_eq(a.size, sizes[i]);
+	ks_check_ok(ks_vfs_open(g->v, &g->c, a.ino, O_RDONLY, &fh, &how));
+	ks_check_eq(ks_vfs_read(fh, &g->c, 0, buf, sizeof(buf)), (ssize_t)sizes[i]);
+	for (size_t k = 0; k < sizes[i]; k++) {
+		if (buf[k] != byte(seed + i, k)) {
+			ks_check(!"the content is another");
+			break;
+		}
+	}
+	ks_vfs_release(fh);
+}
+
+KS_TEST(contents)
+{
+	struct ks_object_stats before, after;
+	struct rig g;
+
+	start(&g);
+	fill(&g, 1, 0);
+	ks_object_stats(ks_vfs_store(g.v), &before);
+	ks_check_ok(ks_vfs_make(g.v, &g.c, g.m, FILES, &g.run));
+	ks_object_stats(ks_vfs_store(g.v), &after);
+	ks_check_eq(after.appends - before.appends, 1);
+	ks_check_eq(after.put_bytes - before.put_bytes, g.run.n);
+	for (int i = 0; i < FILES; i++) {
+		ks_check_eq(g.m[i].err, 0);
+		check_file(&g, 1, i);
+	}
+	stop(&g);
+}
+
+/* Over what is there, one of them open: its reader keeps what it has. */
+KS_TEST(replaced)
+{
+	struct ks_open_how how;
+	struct ks_fh *fh = NULL;
+	uint8_t buf[64];
+	struct rig g;
+
+	start(&g);
+	fill(&g, 1, 0);
+	ks_check_ok(ks_vfs_make(g.v, &g.c, g.m, FILES, &g.run));
+	ks_check_ok(ks_vfs_open(g.v, &g.c, g.m[5].attr.ino, O_RDONLY, &fh, &how));
+	fill(&g, 1000, 0);
+	ks_check_ok(ks_vfs_make(g.v, &g.c, g.m, FILES, &g.run));
+	for (int i = 0; i < FILES; i++)
+		ks_check_eq(g.m[i].err, -EEXIST);
+	check_file(&g, 1, 1);
+	fill(&g, 1000, KS_MAKE_REPLACE);
+	ks_check_ok(ks_vfs_make(g.v, &g.c, g.m, FILES, &g.run));
+	for (int i = 0; i < FILES; i++) {
+		ks_check_eq(g.m[i].err, 0);
+		check_file(&g, 1000, i);
+	}
+	ks_check_eq(ks_vfs_read(fh, &g.c, 0, buf, sizeof(buf)), (ssize_t)sizes[5]);
+	ks_check_eq(buf[3], byte(1 + 5, 3));
+	ks_vfs_release(fh);
+	stop(&g);
+}
+
+/* What was written to a file without a name is there when it gets one. */
+KS_TEST(a_written_file_gets_its_name)
+{
+	struct ks_make m = { .parent = KS_ROOT_INO, .name = "f", .flags = KS_MAKE_LINK };
+	struct ks_pack_run none = { 0 };
+	struct ks_fh *fh = NULL;
+	struct ks_attr a;
+	struct rig g;
+
+	start(&g);
+	ks_check_ok(ks_vfs_tmpfile(g.v, &g.c, KS_ROOT_INO, 0600, O_RDWR, &a, &fh));
+	ks_check_eq(ks_vfs_write(fh, &g.c, 0, "hello", 5), 5);
+	m.attr.ino = a.ino;
+	ks_check_ok(ks_vfs_make(g.v, &g.c, &m, 1, &none));
+	ks_check_eq(m.err, 0);
+	ks_check_eq(m.out.size, 5);
+	ks_vfs_release(fh);
+	ks_check_ok(ks_vfs_lookup(g.v, &g.c, KS_ROOT_INO, "f", &a));
+	ks_check_eq(a.nlink, 1);
+	stop(&g);
+}
+
+KS_TEST(bad_input)
+{
+	struct ks_pack_run none = { 0 };
+	struct rig g;
+
+	start(&g);
+	fill(&g, 1, 0);
+	ks_check(ks_run_room(&g.run, KS_RUN_FILE_MAX + 1) == NULL);
+	ks_check(ks_run_room(&none, 1) == NULL);
+	/* More is said than there is, and less. */
+	ks_check_eq(ks_vfs_make(g.v, &g.c, g.m, FILES, &none), -EINVAL);
+	ks_check_eq(ks_vfs_make(g.v, &g.c, g.m, 2, &g.run), -EINVAL);
+	g.m[0].name = "a/b";
+	ks_check_eq(ks_vfs_make(g.v, &g.c, g.m, FILES, &g.run), -EINVAL);
+	ks_check_ok(ks_vfs_make(g.v, &g.c, g.m, 0, &none));
+	stop(&g);
+}
+
+KS_TEST_MAIN()
