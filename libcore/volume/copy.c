@@ -101,7 +101,7 @@ void ks_copy_tmp_name(char out[64])
 {
 	static atomic_uint next;
 
-	snprintf(out, 64, ".kiseki-cp-%d-%u", (int)getpid(), atomic_fetch_add(&next, 1));
+	snprintf(out, 64, KS_COPY_TMP "%d-%u", (int)getpid(), atomic_fetch_add(&next, 1));
 }
 
 struct ks_cdir *ks_cdir_new(struct ks_copy *c, struct ks_side *side, const char *path)
@@ -132,19 +132,22 @@ struct ks_cdir *ks_cdir_get(struct ks_cdir *d)
 static void finish_dir(struct ks_cdir *d)
 {
 	struct ks_copy *c = d->copy;
-	struct ks_node from = { d->source, NULL, 0 };
-	struct ks_node to = { d, NULL, 0 };
+	struct ks_node from = { d->source, NULL, 0, NULL };
+	struct ks_node to = { d, NULL, 0, NULL };
 	unsigned int what = ks_copy_what(c);
 	struct stat st = d->st;
 	int r = 0;
 
+	ks_fail_clear();
 	/* On this machine it was made writable first. */
-	if (d->made && !(what & KS_COPY_MODE) && !d->side->vfs) {
-		st.st_mode &= ~c->umask & (S_IFMT | 0777u);
+	if (d->made && !(what & KS_COPY_MODE) && !d->side->vfs && (~st.st_mode & 0700)) {
+		struct stat now;
+
+		r = d->side->ops->stat(d, ".", false, &now);
+		st.st_mode = now.st_mode & (st.st_mode | ~0700u);
 		what |= KS_COPY_MODE;
 	}
-	ks_fail_clear();
-	if (what)
+	if (r == 0 && what)
 		r = d->side->ops->setattr(&to, &st, what);
 	if (r == 0)
 		r = ks_copy_xattrs(c, &from, &to);
@@ -277,14 +280,12 @@ static void copy_source(struct ks_copy *c, const struct ks_copy_end *from, const
 		return;
 	}
 	c->dev = dir->side->ops->stat(dir, name, follow, &st) == 0 ? st.st_dev : 0;
-	if (t->name)
-		ks_copy_entry(c, dir, name, t->dir, t->name, follow);
-	else
-		ks_copy_entry(c, dir, name, t->dir, name, follow);
+	ks_copy_entry(c, dir, name, t->dir, t->name ? t->name : name, follow, NULL);
+	ks_copy_send(c, dir);
 	ks_cdir_put(dir);
 	/* The side of the source is one struct, shared by what is under way. */
 	ks_copy_wait(c);
-	ks_copy_links_clear(c);
+	ks_links_clear(c);
 }
 
 static int to_stdout(struct ks_copy *c, const struct ks_copy_end *from)
@@ -321,6 +322,8 @@ static int run(struct ks_copy *c, const struct ks_copy_end *from, size_t n,
 	if (is_stdio(to))
 		return to_stdout(c, &from[0]);
 	r = find_target(c, to, n, &t);
+	if (r == 0 && !c->o.dry_run)
+		c->to.ops->tidy(t.dir);
 	if (r == 0 && is_stdio(&from[0])) {
 		if (t.name)
 			ks_copy_stdin(c, t.dir, t.name);
@@ -397,12 +400,14 @@ int ks_copy_new(struct ks_copy **out, const struct ks_copy_opts *o)
 		jobs = cpus < JOBS_MIN ? JOBS_MIN : cpus > JOBS_MAX ? JOBS_MAX : (unsigned int)cpus;
 	c->o = *o;
 	c->umask = read_umask();
+	ctx.cred.umask = c->umask;
 	c->root = geteuid() == 0;
 	c->waiting_max = 4 * jobs;
 	c->local = (struct ks_side){ .ops = &ks_side_local, .ctx = ctx, .label = "" };
 	c->from = c->to = c->local;
 	pthread_mutex_init(&c->mu, NULL);
 	pthread_mutex_init(&c->report_mu, NULL);
+	pthread_mutex_init(&c->links_mu, NULL);
 	r = ks_cond_init(&c->less);
 	if (r == 0)
 		r = ks_workers_start(&c->workers, "copy", (int)jobs);
@@ -419,9 +424,11 @@ void ks_copy_free(struct ks_copy *c)
 	if (!c)
 		return;
 	ks_workers_stop(c->workers);
-	ks_copy_links_clear(c);
+	ks_batch_free_all(c);
+	ks_links_clear(c);
 	pthread_mutex_destroy(&c->mu);
 	pthread_mutex_destroy(&c->report_mu);
+	pthread_mutex_destroy(&c->links_mu);
 	pthread_cond_destroy(&c->less);
 	free(c);
 }

@@ -4,8 +4,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -33,11 +36,19 @@ static void local_closedir(struct ks_cdir *d)
 	ks_closep(&d->fd);
 }
 
-static int local_list(struct ks_cdir *d, int (*fn)(void *arg, const char *name), void *arg)
+/* What the directory itself says of an entry. */
+static const struct stat *kind_of(const struct dirent *e, struct stat *st)
+{
+	*st = (struct stat){ .st_mode = DTTOIF(e->d_type), .st_ino = e->d_ino };
+	return e->d_type == DT_UNKNOWN ? NULL : st;
+}
+
+static int local_list(struct ks_cdir *d, ks_list_fn *fn, void *arg)
 {
 	int fd = openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
+	struct stat st;
 	int r = 0;
 
 	if (!dir) {
@@ -53,7 +64,7 @@ static int local_list(struct ks_cdir *d, int (*fn)(void *arg, const char *name),
 			break;
 		}
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			r = fn(arg, e->d_name);
+			r = fn(arg, e->d_name, kind_of(e, &st));
 	}
 	closedir(dir);
 	return r;
@@ -69,14 +80,14 @@ static int local_readlink(struct ks_cdir *d, const char *name, struct ks_buf *ou
 
 /* ---- reading ---- */
 
-static int local_open(struct ks_cdir *d, const char *name, bool follow, struct ks_cfile *f)
+static int local_open(struct ks_cdir *d, const char *name, bool follow, struct ks_cfile *f,
+		      struct stat *st)
 {
 	int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | (follow ? 0 : O_NOFOLLOW);
 
 	f->fd = openat(d->fd, name, flags);
-	if (f->fd < 0)
+	if (f->fd < 0 || (st && fstat(f->fd, st) < 0))
 		return -errno;
-	KS_IGNORE(posix_fadvise(f->fd, 0, 0, POSIX_FADV_SEQUENTIAL)); /* a hint */
 	return 0;
 }
 
@@ -104,26 +115,40 @@ static int local_seek(struct ks_cfile *f, uint64_t off, bool hole, uint64_t *out
 
 /* ---- writing ---- */
 
+/*
+ * A temporary name that a killed copy left is told by its lock: the kernel drops it with the process. Between the making and the locking somebody may have
+ * tidied it away.
+ */
+static int create_tmp(struct ks_cdir *d, uint32_t mode, struct ks_cfile *f)
+{
+	struct stat st;
+
+	for (int i = 0; i < 100; i++) {
+		ks_copy_tmp_name(f->tmp);
+		f->fd = openat(d->fd, f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+			       mode);
+		if (f->fd < 0 && errno != EEXIST)
+			break;
+		if (f->fd < 0)
+			continue;
+		/* A file system without such locks has no tidying either. */
+		if (flock(f->fd, LOCK_EX) < 0 || fstat(f->fd, &st) < 0 || st.st_nlink > 0)
+			return 0;
+		ks_closep(&f->fd);
+	}
+	f->tmp[0] = '\0';
+	return -errno;
+}
+
 static int local_create(struct ks_cdir *d, const char *name, uint32_t mode, bool in_place,
 			const struct stat *own, struct ks_cfile *f)
 {
 	(void)own;
 	f->dir = d;
-	if (in_place) {
-		f->fd = openat(d->fd, name, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-		return fail(f->fd);
-	}
-	for (int i = 0; i < 100; i++) {
-		ks_copy_tmp_name(f->tmp);
-		f->fd = openat(d->fd, f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
-			       mode & 0700);
-		if (f->fd >= 0 || errno != EEXIST)
-			break;
-	}
-	if (f->fd < 0)
-		f->tmp[0] = '\0';
-	/* The umask was applied by the caller, and must not be a second time. */
-	return f->fd < 0 ? -errno : fail(fchmod(f->fd, mode & 0777));
+	if (!in_place)
+		return create_tmp(d, mode & 0777, f);
+	f->fd = openat(d->fd, name, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+	return fail(f->fd);
 }
 
 static int local_write(struct ks_cfile *f, uint64_t off, const void *p, size_t n)
@@ -157,9 +182,9 @@ static int local_flush(struct ks_cfile *f)
 	return 0;
 }
 
-static int local_publish(struct ks_cfile *f, const char *name, bool exists)
+static int local_publish(struct ks_cfile *f, const char *name, const struct ks_copy_set *set)
 {
-	(void)exists;
+	(void)set; /* done before */
 	if (!f->tmp[0])
 		return 0;
 	if (renameat(f->dir->fd, f->tmp, f->dir->fd, name) < 0)
@@ -184,24 +209,58 @@ static int local_mkdir(struct ks_cdir *d, const char *name, uint32_t mode, const
 	return fail(mkdirat(d->fd, name, (mode & 07777) | 0700));
 }
 
-static int local_special(struct ks_cdir *d, const char *name, const struct stat *like,
-			 uint32_t mode, const char *target, const struct stat *own)
+/* Makes something under a temporary name and lets it take the place of what has @name. */
+static int replace(struct ks_cdir *d, const char *name,
+		   int (*make)(struct ks_cdir *d, const char *name, const void *arg),
+		   const void *arg)
 {
-	(void)own;
-	if (S_ISLNK(like->st_mode))
-		return fail(symlinkat(target, d->fd, name));
-	return fail(mknodat(d->fd, name, (like->st_mode & S_IFMT) | mode, like->st_rdev));
+	char tmp[64];
+	int r = make(d, name, arg);
+
+	if (r != -EEXIST)
+		return r;
+	ks_copy_tmp_name(tmp);
+	r = make(d, tmp, arg);
+	if (r < 0)
+		return r;
+	r = fail(renameat(d->fd, tmp, d->fd, name));
+	/* Also after a success: rename(2) of two names of one file does nothing. */
+	KS_IGNORE(unlinkat(d->fd, tmp, 0) < 0);
+	return r;
+}
+
+struct special {
+	const struct stat *st;
+	const char *target;
+};
+
+static int make_special(struct ks_cdir *d, const char *name, const void *arg)
+{
+	const struct special *s = arg;
+
+	if (S_ISLNK(s->st->st_mode))
+		return fail(symlinkat(s->target, d->fd, name));
+	return fail(mknodat(d->fd, name, s->st->st_mode & (S_IFMT | 0777), s->st->st_rdev));
+}
+
+static int local_special(struct ks_cdir *d, const char *name, const struct ks_copy_set *set,
+			 const char *target, ks_ino_t *ino)
+{
+	struct special s = { &set->st, target };
+
+	(void)ino;
+	return replace(d, name, make_special, &s);
+}
+
+static int make_link(struct ks_cdir *d, const char *name, const void *path)
+{
+	return fail(linkat(AT_FDCWD, path, d->fd, name, 0));
 }
 
 static int local_link(struct ks_cdir *d, const char *name, ks_ino_t ino, const char *path)
 {
 	(void)ino;
-	return fail(linkat(AT_FDCWD, path, d->fd, name, 0));
-}
-
-static int local_rename(struct ks_cdir *d, const char *from, const char *to)
-{
-	return fail(renameat(d->fd, from, d->fd, to));
+	return replace(d, name, make_link, path);
 }
 
 static int local_unlink(struct ks_cdir *d, const char *name)
@@ -209,28 +268,77 @@ static int local_unlink(struct ks_cdir *d, const char *name)
 	return fail(unlinkat(d->fd, name, 0));
 }
 
+static int local_rmdir(struct ks_cdir *d, const char *name)
+{
+	return fail(unlinkat(d->fd, name, AT_REMOVEDIR));
+}
+
+/* Of a dead process? A file is locked by a living one. Other kinds have such a name for a moment only: the number in it has to do. */
+static bool is_left(struct ks_cdir *d, const char *name, const struct stat *st)
+{
+	KS_AUTO(ks_closep) int fd = -1;
+	long pid;
+
+	if (S_ISREG(st->st_mode)) {
+		fd = openat(d->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+		return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
+	}
+	pid = strtol(name + sizeof(KS_COPY_TMP) - 1, NULL, 10);
+	return pid > 0 && kill((pid_t)pid, 0) < 0 && errno == ESRCH;
+}
+
+static int tidy_one(void *arg, const char *name, const struct stat *unused)
+{
+	struct ks_cdir *d = arg;
+	struct stat st;
+
+	(void)unused;
+	if (strncmp(name, KS_COPY_TMP, sizeof(KS_COPY_TMP) - 1) == 0 &&
+	    fstatat(d->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode) &&
+	    is_left(d, name, &st))
+		KS_IGNORE(unlinkat(d->fd, name, 0) < 0); /* the next run tries again */
+	return 0;
+}
+
+static void local_tidy(struct ks_cdir *d)
+{
+	KS_IGNORE(local_list(d, tidy_one, d) < 0); /* likewise */
+}
+
 /* ---- attributes ---- */
+
+/* By its descriptor: of a directory, or of what is open. -1: by name. */
+static int fd_of(const struct ks_node *n)
+{
+	if (n->f && n->f->fd >= 0)
+		return n->f->fd;
+	return n->name ? -1 : n->dir->fd;
+}
+
+static int chown_node(const struct ks_node *n, const struct stat *st)
+{
+	int fd = fd_of(n);
+
+	return fd >= 0 ? fchown(fd, st->st_uid, st->st_gid)
+		       : fchownat(n->dir->fd, n->name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW);
+}
 
 static int local_setattr(const struct ks_node *n, const struct stat *st, unsigned int what)
 {
-	const char *name = n->name ? n->name : "";
-	int empty = n->name ? 0 : AT_EMPTY_PATH;
 	uint32_t mode = st->st_mode & 07777;
 	struct timespec ts[2] = { st->st_atim, st->st_mtim };
+	int fd = fd_of(n);
 
-	if ((what & KS_COPY_OWNER) &&
-	    fchownat(n->dir->fd, name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW | empty) < 0)
+	if ((what & KS_COPY_OWNER) && chown_node(n, st) < 0)
 		return -errno;
 	/* chown(2) clears the setuid bits, so the mode comes second. Symlinks have none. */
-	if ((what & KS_COPY_MODE) && !S_ISLNK(st->st_mode)) {
-		int r = n->name ? fchmodat(n->dir->fd, name, mode, 0) : fchmod(n->dir->fd, mode);
-
-		if (r < 0)
-			return -errno;
-	}
-	if (what & KS_COPY_TIMES)
-		return n->name ? fail(utimensat(n->dir->fd, name, ts, AT_SYMLINK_NOFOLLOW))
-			       : fail(futimens(n->dir->fd, ts));
+	if ((what & KS_COPY_MODE) && !S_ISLNK(st->st_mode) &&
+	    (fd >= 0 ? fchmod(fd, mode) : fchmodat(n->dir->fd, n->name, mode, 0)) < 0)
+		return -errno;
+	if ((what & KS_COPY_TIMES) &&
+	    (fd >= 0 ? futimens(fd, ts) : utimensat(n->dir->fd, n->name, ts, AT_SYMLINK_NOFOLLOW)) <
+		    0)
+		return -errno;
 	return 0;
 }
 
@@ -243,20 +351,27 @@ static void proc_path(const struct ks_node *n, char out[320])
 		snprintf(out, 320, "/proc/self/fd/%d/.", n->dir->fd);
 }
 
-static int local_listxattr(const struct ks_node *n, struct ks_buf *out)
+static ssize_t list_names(const struct ks_node *n, char *p, size_t size)
 {
 	char path[320];
-	ssize_t size;
+
+	if (n->f && n->f->fd >= 0)
+		return flistxattr(n->f->fd, p, size);
+	proc_path(n, path);
+	return llistxattr(path, p, size);
+}
+
+static int local_listxattr(const struct ks_node *n, struct ks_buf *out)
+{
+	ssize_t size = list_names(n, NULL, 0);
 	int r;
 
-	proc_path(n, path);
-	size = llistxattr(path, NULL, 0);
 	if (size <= 0)
 		return size < 0 ? -errno : 0;
 	r = ks_buf_reserve(out, (size_t)size + 4096);
 	if (r < 0)
 		return r;
-	size = llistxattr(path, out->p + out->n, (size_t)size + 4096);
+	size = list_names(n, out->p + out->n, (size_t)size + 4096);
 	if (size < 0)
 		return -errno;
 	out->n += (size_t)size;
@@ -265,14 +380,17 @@ static int local_listxattr(const struct ks_node *n, struct ks_buf *out)
 
 static int local_getxattr(const struct ks_node *n, const char *name, struct ks_buf *out)
 {
+	bool open = n->f && n->f->fd >= 0;
 	char path[320];
 	ssize_t size;
 	int r = ks_buf_reserve(out, KS_XATTR_VALUE_MAX);
 
 	if (r < 0)
 		return r;
-	proc_path(n, path);
-	size = lgetxattr(path, name, out->p + out->n, KS_XATTR_VALUE_MAX);
+	if (!open)
+		proc_path(n, path);
+	size = open ? fgetxattr(n->f->fd, name, out->p + out->n, KS_XATTR_VALUE_MAX)
+		    : lgetxattr(path, name, out->p + out->n, KS_XATTR_VALUE_MAX);
 	if (size < 0)
 		return -errno;
 	out->n += (size_t)size;
@@ -283,6 +401,8 @@ static int local_setxattr(const struct ks_node *n, const char *name, const void 
 {
 	char path[320];
 
+	if (n->f && n->f->fd >= 0)
+		return fail(fsetxattr(n->f->fd, name, p, size, 0));
 	proc_path(n, path);
 	return fail(lsetxattr(path, name, p, size, 0));
 }
@@ -311,11 +431,12 @@ const struct ks_side_ops ks_side_local = {
 	.mkdir = local_mkdir,
 	.special = local_special,
 	.link = local_link,
-	.rename = local_rename,
 	.unlink = local_unlink,
+	.rmdir = local_rmdir,
 	.setattr = local_setattr,
 	.listxattr = local_listxattr,
 	.getxattr = local_getxattr,
 	.setxattr = local_setxattr,
+	.tidy = local_tidy,
 	.sync = local_sync,
 };

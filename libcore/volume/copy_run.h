@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * copy_run.h: a copy that is under way; shared by copy.c (operands, life), copy_walk.c (trees, links) and copy_file.c (contents, attributes).
+ * copy_run.h: a copy that is under way; shared by copy.c (operands, life), copy_walk.c (trees), copy_links.c (further names), copy_batch.c (small files into a volume),
+ * copy_file.c (contents) and copy_attr.c (what is there already, attributes).
  *
- * Locks: mu guards the queue's length; report_mu is held around the caller's callbacks. Neither is held around anything else.
+ * Locks: mu guards the queue's length and the spare batches, links_mu the table of files with several names; report_mu is held around the caller's callbacks. None is held around
+ * anything else.
  */
 #ifndef KS_VOLUME_COPY_RUN_H
 #define KS_VOLUME_COPY_RUN_H
@@ -19,7 +21,10 @@ struct ks_copy {
 	pthread_cond_t less; /* fewer files are waiting */
 	unsigned int waiting, waiting_max;
 	pthread_mutex_t report_mu;
-	struct ks_hmap links; /* the walker's: files whose further names are still to come */
+	struct ks_copy_batch *batches; /* [mu] begun, or empty; nobody works on them */
+	unsigned int nbatches;         /* [mu] in all */
+	pthread_mutex_t links_mu;
+	struct ks_hmap links; /* [links_mu] files whose further names are still to come */
 	struct ks_side local, from, to;
 	bool to_verify;
 	struct ks_side verify;
@@ -34,7 +39,10 @@ struct ks_copy_item {
 	struct ks_cdir *from, *to; /* borrowed */
 	const char *name, *to_name;
 	bool follow;
-	struct stat st; /* of the source */
+	struct stat st;      /* of the source; st_nlink 0: only its kind is known, or nothing */
+	struct ks_cfile *in; /* the source, open; or NULL */
+	bool looked, exists; /* at the destination: what is there? */
+	struct stat old;     /* that */
 };
 
 #define ks_copy_count(c, field, by)                                                                \
@@ -55,21 +63,55 @@ void ks_cdir_put(
 	struct ks_cdir
 		*d); /* the last one sets the attributes of a finished destination; NULL is fine */
 
-/* Failures are counted and reported by these; *ino: what was made in a volume. True when something was made. */
-bool ks_copy_content(struct ks_copy *c, const struct ks_copy_item *it, ks_ino_t *ino);
-bool ks_copy_special(struct ks_copy *c, const struct ks_copy_item *it, ks_ino_t *ino);
-/* 0: go on, *exists says over what; 1: nothing to do, or it failed and that was reported. */
-int ks_copy_look(struct ks_copy *c, const struct ks_copy_item *it, struct stat *old, bool *exists);
-/* What of @st the copy keeps. */
+/* ---- copy_attr.c ---- */
+
+/* Attributes of every new thing, beside what its source is. */
 unsigned int ks_copy_what(const struct ks_copy *c);
+/* What the copy of @it gets, which was looked at. */
+void ks_copy_plan(const struct ks_copy *c, const struct ks_copy_item *it, struct ks_copy_set *set);
+/* Looks at the destination, once. False: nothing to do, or it failed and that was reported. */
+bool ks_copy_look(struct ks_copy *c, struct ks_copy_item *it);
+bool ks_copy_wants_xattr(const struct ks_copy *c, const char *name);
 int ks_copy_xattrs(struct ks_copy *c, const struct ks_node *from, const struct ks_node *to);
+
+/* ---- copy_file.c: failures are counted and reported ---- */
+
+/* *ino: what was made in a volume. True when something was made. */
+bool ks_copy_content(struct ks_copy *c, struct ks_copy_item *it, ks_ino_t *ino);
+bool ks_copy_special(struct ks_copy *c, struct ks_copy_item *it, ks_ino_t *ino);
+/* Reads back what was just made of @it; false: it is not what it should be. */
+bool ks_copy_verify(struct ks_copy *c, const struct ks_copy_item *it);
 void ks_copy_stdout(struct ks_copy *c, struct ks_cdir *dir, const char *name);
 void ks_copy_stdin(struct ks_copy *c, struct ks_cdir *dir, const char *name);
 
-/* Copies one entry, of any kind. */
+/* ---- copy_batch.c ---- */
+
+struct ks_copy_batch;
+struct ks_copy_batch *ks_batch_take(struct ks_copy *c); /* NULL: none for this target */
+void ks_batch_give(struct ks_copy *c, struct ks_copy_batch *b);
+/* Takes @it, which was looked at, if it is one for a batch; true: that is done, or it failed and that was reported. */
+bool ks_batch_add(struct ks_copy *c, struct ks_copy_batch *b, const struct ks_copy_item *it);
+void ks_batch_commit_all(struct ks_copy *c);
+void ks_batch_free_all(struct ks_copy *c);
+
+/* ---- copy_links.c ---- */
+
+/*
+ * A file with several names. True: it is the first, and the caller makes it and calls ks_links_made(); false: it was linked, will be by whoever makes the first, or
+ * it failed and that was reported.
+ */
+bool ks_links_first(struct ks_copy *c, struct ks_copy_item *it);
+void ks_links_made(struct ks_copy *c, const struct ks_copy_item *it, bool made, ks_ino_t ino);
+void ks_links_clear(struct ks_copy *c);
+
+/* ---- copy_walk.c ---- */
+
+/* Copies one entry, of any kind. @st: as of a list; may be NULL. */
 void ks_copy_entry(struct ks_copy *c, struct ks_cdir *from, const char *name, struct ks_cdir *to,
-		   const char *to_name, bool follow);
-void ks_copy_wait(struct ks_copy *c); /* until no file is waiting */
-void ks_copy_links_clear(struct ks_copy *c);
+		   const char *to_name, bool follow, const struct stat *st);
+/* One that is no directory. @b may be NULL. */
+void ks_copy_leaf(struct ks_copy *c, struct ks_copy_item *it, struct ks_copy_batch *b);
+void ks_copy_send(struct ks_copy *c, struct ks_cdir *from); /* what was collected of it */
+void ks_copy_wait(struct ks_copy *c);                       /* until all that was begun is done */
 
 #endif

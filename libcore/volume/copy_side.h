@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 struct ks_side;
+struct ks_copy_job;
 
 /* A directory that is being read or filled. Shared; see ks_cdir_put(). */
 struct ks_cdir {
@@ -23,6 +24,8 @@ struct ks_cdir {
 	ks_ino_t ino;           /* volume */
 	bool absent;            /* of a dry run: it would have been made */
 	char *path;             /* for messages: "/srv/a" or "photos:/a" */
+	struct ks_copy_job
+		*job; /* of a source: files that wait to be sent together; the walker's */
 	/* A destination's last step, when its entries are done: attributes from here. */
 	struct ks_copy *copy;
 	struct ks_cdir *source; /* a reference; NULL: nothing to do at the end */
@@ -30,58 +33,75 @@ struct ks_cdir {
 	bool made; /* it did not exist before */
 };
 
-/* Something by its name in a directory; of a volume by its inode; without a name: the directory itself. */
-struct ks_node {
-	struct ks_cdir *dir;
-	const char *name;
-	ks_ino_t ino;
-};
-
 struct ks_cfile {
 	struct ks_side *side;
 	struct ks_cdir *dir;
 	int fd;
 	bool stream; /* read and written where it stands: stdin, stdout */
+	bool bare;   /* of a volume: it has no extended attributes */
 	struct ks_fh *fh;
 	ks_ino_t ino;
 	char tmp[64]; /* its name until it is published; "": none */
 };
 
+/* Something by its name in a directory; of a volume by its inode; without a name: the directory itself. */
+struct ks_node {
+	struct ks_cdir *dir;
+	const char *name;
+	ks_ino_t ino;
+	struct ks_cfile *f; /* it is open here; or NULL */
+};
+
+/* @st: what is known of it: NULL nothing, st_nlink 0 only the kind, else all. Return 0 to go on. */
+typedef int ks_list_fn(void *arg, const char *name, const struct stat *st);
+
+/* Attributes that something gets: @what of st. */
+struct ks_copy_set {
+	struct stat st;
+	unsigned int
+		what; /* KS_COPY_MODE, OWNER, TIMES: exactly these; the rest as for any new file */
+};
+
 struct ks_side_ops {
+	/* publish() and special() set all attributes in the same step; else setattr() comes before the one and after the other. */
+	bool sets_at_once;
+
 	int (*stat)(struct ks_cdir *d, const char *name, bool follow, struct stat *st);
 	int (*opendir)(struct ks_cdir *d, const char *name, bool follow, struct ks_cdir *out);
 	void (*closedir)(struct ks_cdir *d);
-	/* Names, without "." and ".."; fn returns 0 to go on. */
-	int (*list)(struct ks_cdir *d, int (*fn)(void *arg, const char *name), void *arg);
+	/* Names, without "." and "..". */
+	int (*list)(struct ks_cdir *d, ks_list_fn *fn, void *arg);
 	int (*readlink)(struct ks_cdir *d, const char *name, struct ks_buf *out);
 
-	int (*open)(struct ks_cdir *d, const char *name, bool follow, struct ks_cfile *f);
+	/* f->ino, if it is known, saves a look-up. @st: of what was opened; may be NULL. */
+	int (*open)(struct ks_cdir *d, const char *name, bool follow, struct ks_cfile *f,
+		    struct stat *st);
 	ssize_t (*read)(struct ks_cfile *f, uint64_t off, void *p, size_t n);
 	int (*seek)(struct ks_cfile *f, uint64_t off, bool hole,
 		    uint64_t *out); /* -ENXIO at the end */
 
 	/*
-	 * A file that nobody sees. @in_place: an existing device or pipe of that name, instead. @own: whose it will be (NULL: ours); a side
-	 * that can only change owners later does nothing with it, here and below.
+	 * A file that nobody sees. @mode: as for open(2), the directory's default ACL or else the umask bounds it. @in_place: an existing device or pipe of that
+	 * name, instead. @own: whose it will be (NULL: ours); a side that can only change owners later does nothing with it, here and below.
 	 */
 	int (*create)(struct ks_cdir *d, const char *name, uint32_t mode, bool in_place,
 		      const struct stat *own, struct ks_cfile *f);
 	int (*write)(struct ks_cfile *f, uint64_t off, const void *p, size_t n);
 	int (*truncate)(struct ks_cfile *f, uint64_t size);
-	int (*flush)(
-		struct ks_cfile *
-			f); /* what was written has arrived: errors of writing come here at the latest */
+	/* What was written has arrived: errors of writing come here at the latest. */
+	int (*flush)(struct ks_cfile *f);
 	/* Gives it its name, in place of what has it. */
-	int (*publish)(struct ks_cfile *f, const char *name, bool exists);
+	int (*publish)(struct ks_cfile *f, const char *name, const struct ks_copy_set *set);
 	void (*close)(struct ks_cfile *f); /* what was not published goes away */
 
 	int (*mkdir)(struct ks_cdir *d, const char *name, uint32_t mode, const struct stat *own);
-	/* A symlink, device, pipe or socket as @like. */
-	int (*special)(struct ks_cdir *d, const char *name, const struct stat *like, uint32_t mode,
-		       const char *target, const struct stat *own);
+	/* A symlink, device, pipe or socket as set->st, in place of what has the name. *ino: of a volume. */
+	int (*special)(struct ks_cdir *d, const char *name, const struct ks_copy_set *set,
+		       const char *target, ks_ino_t *ino);
+	/* A further name of @ino or @path, in place of what has it. */
 	int (*link)(struct ks_cdir *d, const char *name, ks_ino_t ino, const char *path);
-	int (*rename)(struct ks_cdir *d, const char *from, const char *to);
 	int (*unlink)(struct ks_cdir *d, const char *name);
+	int (*rmdir)(struct ks_cdir *d, const char *name);
 
 	/* @what: KS_COPY_MODE, OWNER, TIMES, in one step where that is possible. */
 	int (*setattr)(const struct ks_node *n, const struct stat *st, unsigned int what);
@@ -89,6 +109,8 @@ struct ks_side_ops {
 	int (*getxattr)(const struct ks_node *n, const char *name, struct ks_buf *out);
 	int (*setxattr)(const struct ks_node *n, const char *name, const void *p, size_t size);
 
+	/* Removes what killed copies have left in a directory. */
+	void (*tidy)(struct ks_cdir *d);
 	int (*sync)(struct ks_side *s, struct ks_cdir *any);
 };
 
@@ -102,7 +124,14 @@ struct ks_side {
 extern const struct ks_side_ops ks_side_local;
 extern const struct ks_side_ops ks_side_volume;
 
+/* What a volume keeps of @st. */
+void ks_side_attr(const struct stat *st, struct ks_attr *a);
+/* A new entry of a volume's directory, but for its content, in place of what has the name. Strings are borrowed. */
+void ks_side_make(struct ks_make *m, struct ks_cdir *d, const char *name,
+		  const struct ks_copy_set *set, const char *target);
+
 /* ".kiseki-cp-PID-N": a name that is in nobody's way. */
+#define KS_COPY_TMP ".kiseki-cp-"
 void ks_copy_tmp_name(char out[64]);
 
 #endif

@@ -8,7 +8,8 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
-#define BATCH 1024 /* names held at a time while a directory is listed */
+#define BATCH 256 /* names held at a time while a directory is listed */
+#define BATCH_MAX (BATCH + 16)
 
 /* As stored: what new_encode_dev() of the kernel makes. */
 static uint32_t encode_dev(dev_t dev)
@@ -37,6 +38,19 @@ static void to_stat(const struct ks_attr *a, struct stat *st)
 		.st_atim = ks_ns_to_ts(a->atime_ns),
 		.st_mtim = ks_ns_to_ts(a->mtime_ns),
 		.st_ctim = ks_ns_to_ts(a->ctime_ns),
+	};
+}
+
+void ks_side_attr(const struct stat *st, struct ks_attr *a)
+{
+	*a = (struct ks_attr){
+		.mode = st->st_mode,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
+		.rdev = encode_dev(st->st_rdev),
+		.size = (uint64_t)st->st_size,
+		.atime_ns = ks_ts_to_ns(st->st_atim),
+		.mtime_ns = ks_ts_to_ns(st->st_mtim),
 	};
 }
 
@@ -103,6 +117,7 @@ static void volume_closedir(struct ks_cdir *d)
 
 struct batch {
 	struct ks_buf names; /* each with its NUL */
+	struct stat *st;     /* BATCH_MAX; of each name, as long as there are so many */
 	unsigned int n;
 	int err;
 	uint64_t last; /* the cookie behind the batch */
@@ -115,7 +130,6 @@ static int take_name(void *arg, const char *name, size_t n, uint64_t cookie, ks_
 
 	(void)ino;
 	(void)type;
-	(void)attr;
 	/* The names of one cookie stay together, since the next batch starts behind it. */
 	if (b->n >= BATCH && !glued)
 		return 1;
@@ -124,38 +138,53 @@ static int take_name(void *arg, const char *name, size_t n, uint64_t cookie, ks_
 		b->err = ks_buf_append(&b->names, "", 1);
 	if (b->err < 0)
 		return 1;
+	if (b->n < BATCH_MAX && attr)
+		to_stat(attr, &b->st[b->n]);
+	else if (b->n < BATCH_MAX)
+		b->st[b->n] = (struct stat){ 0 };
 	b->n++;
 	b->last = cookie;
 	return 0;
+}
+
+static int pass_on(const struct batch *b, ks_list_fn *fn, void *arg)
+{
+	const char *p = b->names.p;
+	int r = 0;
+
+	for (unsigned int i = 0; r == 0 && i < b->n; i++, p += strlen(p) + 1) {
+		const struct stat *st = i < BATCH_MAX && b->st[i].st_mode ? &b->st[i] : NULL;
+
+		if (strcmp(p, ".") != 0 && strcmp(p, "..") != 0)
+			r = fn(arg, p, st);
+	}
+	return r;
 }
 
 /*
  * In batches, so that no transaction is open while the caller works. An entry that is made meanwhile may be
  * listed or not; each of the others is listed once.
  */
-static int volume_list(struct ks_cdir *d, int (*fn)(void *arg, const char *name), void *arg)
+static int volume_list(struct ks_cdir *d, ks_list_fn *fn, void *arg)
 {
 	struct ks_side *s = d->side;
-	struct batch b = { 0 };
+	struct batch b = { .st = malloc(BATCH_MAX * sizeof(*b.st)) };
 	struct ks_fh *fh = NULL;
-	int r = ks_vfs_opendir(s->vfs, &s->ctx, d->ino, &fh);
+	int r = b.st ? ks_vfs_opendir(s->vfs, &s->ctx, d->ino, &fh) : -ENOMEM;
 
 	while (r == 0) {
 		b.names.n = 0;
 		b.n = 0;
-		r = ks_vfs_readdir(fh, &s->ctx, b.last, false, take_name, &b);
+		r = ks_vfs_readdir(fh, &s->ctx, b.last, true, take_name, &b);
 		r = r < 0 ? r : b.err;
 		if (r < 0 || b.n == 0)
 			break;
-		for (const char *p = b.names.p; r == 0 && p < b.names.p + b.names.n;
-		     p += strlen(p) + 1) {
-			if (strcmp(p, ".") != 0 && strcmp(p, "..") != 0)
-				r = fn(arg, p);
-		}
+		r = pass_on(&b, fn, arg);
 	}
 	if (fh)
 		ks_vfs_release(fh);
 	ks_buf_clear(&b.names);
+	free(b.st);
 	return r;
 }
 
@@ -169,20 +198,29 @@ static int volume_readlink(struct ks_cdir *d, const char *name, struct ks_buf *o
 
 /* ---- reading ---- */
 
-static int volume_open(struct ks_cdir *d, const char *name, bool follow, struct ks_cfile *f)
+static int volume_open(struct ks_cdir *d, const char *name, bool follow, struct ks_cfile *f,
+		       struct stat *st)
 {
 	struct ks_side *s = d->side;
 	struct ks_open_how how;
-	struct ks_attr a;
-	int r = find(d, name, follow, &a);
+	struct ks_attr a = { .ino = f->ino };
+	int r;
 
-	if (r < 0)
-		return r;
-	/* A pipe or device in a volume has no content to read here. */
-	if (!S_ISREG(a.mode))
-		return S_ISDIR(a.mode) ? -EISDIR : -EOPNOTSUPP;
-	f->ino = a.ino;
-	return ks_vfs_open(s->vfs, &s->ctx, a.ino, O_RDONLY, &f->fh, &how);
+	if (f->ino && ks_vfs_open(s->vfs, &s->ctx, f->ino, O_RDONLY, &f->fh, &how) == 0) {
+		r = ks_vfs_getattr(s->vfs, &s->ctx, f->ino, &a);
+	} else {
+		r = find(d, name, follow, &a);
+		/* A pipe or device in a volume has no content to read here. */
+		if (r == 0 && !S_ISREG(a.mode))
+			r = S_ISDIR(a.mode) ? -EISDIR : -EOPNOTSUPP;
+		f->ino = a.ino;
+		if (r == 0)
+			r = ks_vfs_open(s->vfs, &s->ctx, a.ino, O_RDONLY, &f->fh, &how);
+	}
+	f->bare = r == 0 && !(a.flags & KS_INODE_HAS_XATTR);
+	if (r == 0 && st)
+		to_stat(&a, st);
+	return r;
 }
 
 static ssize_t volume_read(struct ks_cfile *f, uint64_t off, void *p, size_t n)
@@ -243,27 +281,31 @@ static int volume_flush(struct ks_cfile *f)
 	return ks_vfs_flush(f->fh, &f->side->ctx);
 }
 
-static int volume_publish(struct ks_cfile *f, const char *name, bool exists)
+static uint32_t set_bits(unsigned int what)
 {
-	struct ks_side *s = f->side;
-	char tmp[64];
-	struct ks_attr a;
-	int r = exists ? -EEXIST : ks_vfs_link(s->vfs, &s->ctx, f->ino, f->dir->ino, name, &a);
+	return (what & KS_COPY_MODE ? KS_SET_MODE : 0) |
+	       (what & KS_COPY_OWNER ? KS_SET_UID | KS_SET_GID : 0) |
+	       (what & KS_COPY_TIMES ? KS_SET_ATIME | KS_SET_MTIME : 0);
+}
 
-	if (r != -EEXIST)
-		return r;
-	/* Replacing a name makes the new content durable first. Done here, a kill finds the other name for a moment only. */
-	r = f->fh ? ks_vfs_fsync(f->fh, &s->ctx, true) : 0;
-	if (r < 0)
-		return r;
-	ks_copy_tmp_name(tmp);
-	r = ks_vfs_link(s->vfs, &s->ctx, f->ino, f->dir->ino, tmp, &a);
-	if (r < 0)
-		return r;
-	r = ks_vfs_rename(s->vfs, &s->ctx, f->dir->ino, tmp, f->dir->ino, name, 0);
-	if (r < 0)
-		KS_IGNORE(ks_vfs_unlink(s->vfs, &s->ctx, f->dir->ino, tmp) < 0); /* r is reported */
-	return r;
+static int make_one(struct ks_side *s, struct ks_make *m)
+{
+	struct ks_pack_run none = { 0 };
+	int r = ks_vfs_make(s->vfs, &s->ctx, m, 1, &none);
+
+	return r < 0 ? r : m->err;
+}
+
+static int volume_publish(struct ks_cfile *f, const char *name, const struct ks_copy_set *set)
+{
+	struct ks_make m = { .parent = f->dir->ino,
+			     .name = name,
+			     .flags = KS_MAKE_LINK | KS_MAKE_REPLACE,
+			     .set = set_bits(set->what) };
+
+	ks_side_attr(&set->st, &m.attr);
+	m.attr.ino = f->ino;
+	return make_one(f->side, &m);
 }
 
 static void volume_close(struct ks_cfile *f)
@@ -283,35 +325,64 @@ static int volume_mkdir(struct ks_cdir *d, const char *name, uint32_t mode, cons
 	return ks_vfs_mkdir(d->side->vfs, &c, d->ino, name, mode, &a);
 }
 
-static int volume_special(struct ks_cdir *d, const char *name, const struct stat *like,
-			  uint32_t mode, const char *target, const struct stat *own)
+void ks_side_make(struct ks_make *m, struct ks_cdir *d, const char *name,
+		  const struct ks_copy_set *set, const char *target)
 {
-	struct ks_side *s = d->side;
-	struct ks_ctx c = ctx_for(s, own);
-	struct ks_attr a;
+	*m = (struct ks_make){ .parent = d->ino,
+			       .name = name,
+			       .flags = KS_MAKE_REPLACE | (d->made ? KS_MAKE_NEW_DIR : 0) |
+					(set->what & KS_COPY_MODE ? KS_MAKE_MODE : 0) |
+					(set->what & KS_COPY_OWNER ? KS_MAKE_OWNER : 0),
+			       .set = set_bits(set->what),
+			       .target = target };
+	ks_side_attr(&set->st, &m->attr);
+	if (!(set->what & KS_COPY_MODE))
+		m->attr.mode &= S_IFMT | 0777;
+	if (S_ISLNK(m->attr.mode))
+		m->attr.mode = S_IFLNK | 0777;
+	if (!(set->what & KS_COPY_OWNER)) {
+		m->attr.uid = d->side->ctx.cred.uid;
+		m->attr.gid = d->side->ctx.cred.gid;
+	}
+}
 
-	if (S_ISLNK(like->st_mode))
-		return ks_vfs_symlink(s->vfs, &c, d->ino, name, target, &a);
-	return ks_vfs_mknod(s->vfs, &c, d->ino, name, (like->st_mode & S_IFMT) | mode,
-			    encode_dev(like->st_rdev), &a);
+static int volume_special(struct ks_cdir *d, const char *name, const struct ks_copy_set *set,
+			  const char *target, ks_ino_t *ino)
+{
+	struct ks_make m;
+	int r;
+
+	ks_side_make(&m, d, name, set, target);
+	r = make_one(d->side, &m);
+	*ino = m.out.ino;
+	return r;
 }
 
 static int volume_link(struct ks_cdir *d, const char *name, ks_ino_t ino, const char *path)
 {
-	struct ks_attr a;
+	struct ks_make m = { .parent = d->ino,
+			     .name = name,
+			     .flags = KS_MAKE_LINK | KS_MAKE_REPLACE,
+			     .attr = { .ino = ino } };
 
 	(void)path;
-	return ks_vfs_link(d->side->vfs, &d->side->ctx, ino, d->ino, name, &a);
-}
-
-static int volume_rename(struct ks_cdir *d, const char *from, const char *to)
-{
-	return ks_vfs_rename(d->side->vfs, &d->side->ctx, d->ino, from, d->ino, to, 0);
+	return make_one(d->side, &m);
 }
 
 static int volume_unlink(struct ks_cdir *d, const char *name)
 {
 	return ks_vfs_unlink(d->side->vfs, &d->side->ctx, d->ino, name);
+}
+
+static int volume_rmdir(struct ks_cdir *d, const char *name)
+{
+	return ks_vfs_rmdir(d->side->vfs, &d->side->ctx, d->ino, name);
+}
+
+/* What a killed copy had made has no name, and goes with its session. */
+static void volume_tidy(struct ks_cdir *d)
+{
+	(void)d;
 }
 
 /* ---- attributes ---- */
@@ -332,17 +403,14 @@ static int ino_of(const struct ks_node *n, ks_ino_t *ino)
 static int volume_setattr(const struct ks_node *n, const struct stat *st, unsigned int what)
 {
 	struct ks_side *s = n->dir->side;
-	struct ks_attr in = {
-		.mode = st->st_mode & 07777,
-		.uid = st->st_uid,
-		.gid = st->st_gid,
-		.atime_ns = ks_ts_to_ns(st->st_atim),
-		.mtime_ns = ks_ts_to_ns(st->st_mtim),
-	};
 	uint32_t set = 0;
+	struct ks_attr in = { 0 };
 	struct ks_attr a;
 	ks_ino_t ino;
 	int r = ino_of(n, &ino);
+
+	ks_side_attr(st, &in);
+	in.mode &= 07777;
 
 	if (r == 0 && (what & KS_COPY_OWNER)) {
 		/* Mostly it was made with its owner. A change clears the setuid bits, so the mode comes second. */
@@ -362,8 +430,11 @@ static int volume_setattr(const struct ks_node *n, const struct stat *st, unsign
 static int volume_listxattr(const struct ks_node *n, struct ks_buf *out)
 {
 	ks_ino_t ino;
-	int r = ino_of(n, &ino);
+	int r;
 
+	if (n->f && n->f->bare)
+		return 0;
+	r = ino_of(n, &ino);
 	return r < 0 ? r : ks_vfs_listxattr(n->dir->side->vfs, &n->dir->side->ctx, ino, out);
 }
 
@@ -392,6 +463,7 @@ static int volume_sync(struct ks_side *s, struct ks_cdir *any)
 }
 
 const struct ks_side_ops ks_side_volume = {
+	.sets_at_once = true,
 	.stat = volume_stat,
 	.opendir = volume_opendir,
 	.closedir = volume_closedir,
@@ -409,11 +481,12 @@ const struct ks_side_ops ks_side_volume = {
 	.mkdir = volume_mkdir,
 	.special = volume_special,
 	.link = volume_link,
-	.rename = volume_rename,
 	.unlink = volume_unlink,
+	.rmdir = volume_rmdir,
 	.setattr = volume_setattr,
 	.listxattr = volume_listxattr,
 	.getxattr = volume_getxattr,
 	.setxattr = volume_setxattr,
+	.tidy = volume_tidy,
 	.sync = volume_sync,
 };

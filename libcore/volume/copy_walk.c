@@ -6,181 +6,61 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- contents, on the workers ---- */
+#define JOB_FILES 64u
 
-struct job {
+/* ---- files, on the workers ---- */
+
+/* Some entries of one directory. */
+struct ks_copy_job {
 	struct ks_job job;
 	struct ks_copy *c;
-	struct ks_copy_item it; /* its directories are references, its names owned */
+	struct ks_cdir *from, *to; /* references */
+	bool follow;
+	struct ks_buf names; /* each with its NUL; then, if it is not the same, the one it gets */
+	bool renamed;
+	unsigned int n;
+	struct stat st[JOB_FILES];
 };
 
-static void run_job(struct ks_job *base)
+/* What is not known of the source yet; a file is opened for it where it will be read anyway. */
+static int find_out(struct ks_copy *c, struct ks_copy_item *it, struct ks_cfile *in, bool will_read)
 {
-	struct job *j = ks_container_of(base, struct job, job);
-	struct ks_copy *c = j->c;
-	bool quiet = ks_fail_quiet(true);
-	ks_ino_t ino = 0;
+	const struct ks_side_ops *ops = it->from->side->ops;
+	bool known = it->st.st_nlink > 0;
+	int r = 0;
 
-	if (!ks_copy_stopped(c))
-		KS_IGNORE(ks_copy_content(c, &j->it, &ino)); /* counted there */
-	ks_cdir_put(j->it.from);
-	ks_cdir_put(j->it.to);
-	free((void *)(uintptr_t)j->it.name);
-	free((void *)(uintptr_t)j->it.to_name);
-	free(j);
-	ks_fail_quiet(quiet);
-	KS_LOCKED(&c->mu);
-	c->waiting--;
-	pthread_cond_signal(&c->less);
-}
-
-static void add_job(struct ks_copy *c, const struct ks_copy_item *it)
-{
-	struct job *j = calloc(1, sizeof(*j));
-	char *name = strdup(it->name);
-	char *to_name = strdup(it->to_name);
-
-	if (!j || !name || !to_name) {
-		free(j);
-		free(name);
-		free(to_name);
-		ks_copy_fail(c, it->name, "copy", -ENOMEM);
-		return;
+	/* What a list of this machine says is the inode that is mounted upon. */
+	if (it->from->side->vfs)
+		in->ino = it->st.st_ino;
+	if (will_read && S_ISREG(it->st.st_mode) && it->st.st_size <= (off_t)KS_RUN_FILE_MAX) {
+		r = ops->open(it->from, it->name, it->follow, in, &it->st);
+		it->in = r == 0 ? in : NULL;
+	} else if (!known) {
+		r = ops->stat(it->from, it->name, it->follow, &it->st);
 	}
-	j->job.run = run_job;
-	j->c = c;
-	j->it = *it;
-	j->it.from = ks_cdir_get(it->from);
-	j->it.to = ks_cdir_get(it->to);
-	j->it.name = name;
-	j->it.to_name = to_name;
-	ks_mutex_lock(&c->mu);
-	while (c->waiting >= c->waiting_max)
-		KS_IGNORE(ks_cond_wait(&c->less, &c->mu,
-				       -1)); /* without a deadline it does not fail */
-	c->waiting++;
-	ks_mutex_unlock(&c->mu);
-	ks_workers_add(c->workers, &j->job);
-}
+	if (r == 0 && S_ISDIR(it->st.st_mode) && known)
+		r = -EISDIR;
+	if (r < 0) {
+		KS_AUTO(ks_freep) char *path = ks_copy_join(it->from->path, it->name);
 
-void ks_copy_wait(struct ks_copy *c)
-{
-	KS_LOCKED(&c->mu);
-	while (c->waiting > 0)
-		KS_IGNORE(ks_cond_wait(&c->less, &c->mu, -1));
-}
-
-/* ---- further names of a file ---- */
-
-struct link_entry {
-	struct ks_hnode node; /* key: dev and inode, mixed */
-	dev_t dev;
-	ino_t src_ino;
-	ks_ino_t ino;  /* made, in a volume */
-	uint64_t left; /* names still to come */
-	char path[];   /* made, on this machine */
-};
-
-static uint64_t link_key(const struct stat *st)
-{
-	return ks_mix64(st->st_dev) ^ st->st_ino;
-}
-
-static struct link_entry *find_link(struct ks_copy *c, const struct stat *st)
-{
-	struct ks_hnode *n = ks_hmap_find(&c->links, link_key(st));
-
-	for (; n; n = ks_hmap_find_next(n)) {
-		struct link_entry *e = ks_container_of(n, struct link_entry, node);
-
-		if (e->dev == st->st_dev && e->src_ino == st->st_ino)
-			return e;
+		ks_copy_fail(c, path ? path : it->name, "open", r);
 	}
-	return NULL;
-}
-
-static void drop_link(struct ks_copy *c, struct link_entry *e)
-{
-	ks_hmap_remove(&c->links, &e->node);
-	free(e);
-}
-
-/* Without memory the further names become files of their own. */
-static void remember_link(struct ks_copy *c, const struct ks_copy_item *it, ks_ino_t ino)
-{
-	KS_AUTO(ks_freep) char *path = ks_copy_join(it->to->path, it->to_name);
-	struct link_entry *e = path ? malloc(sizeof(*e) + strlen(path) + 1) : NULL;
-
-	if (!e)
-		return;
-	memcpy(e->path, path, strlen(path) + 1);
-	e->dev = it->st.st_dev;
-	e->src_ino = it->st.st_ino;
-	e->ino = ino;
-	e->left = it->st.st_nlink - 1;
-	if (ks_hmap_insert(&c->links, &e->node, link_key(&it->st)) < 0)
-		free(e);
-}
-
-void ks_copy_links_clear(struct ks_copy *c)
-{
-	struct ks_hnode *n;
-
-	while ((n = ks_hmap_next(&c->links, NULL)))
-		drop_link(c, ks_container_of(n, struct link_entry, node));
-	ks_hmap_clear(&c->links);
-}
-
-static int make_link(const struct ks_copy_item *it, const struct link_entry *e, bool exists)
-{
-	const struct ks_side_ops *ops = it->to->side->ops;
-	char tmp[64];
-	int r;
-
-	if (!exists)
-		return ops->link(it->to, it->to_name, e->ino, e->path);
-	ks_copy_tmp_name(tmp);
-	r = ops->link(it->to, tmp, e->ino, e->path);
-	if (r < 0)
-		return r;
-	r = ops->rename(it->to, tmp, it->to_name);
-	/* Also after a success: rename(2) of two names of one file does nothing. */
-	KS_IGNORE(ops->unlink(it->to, tmp) < 0);
 	return r;
 }
 
-/* True: this entry is done. */
-static bool link_to_known(struct ks_copy *c, const struct ks_copy_item *it)
+/* True: that is done, or it failed and that was reported. */
+static bool try_batch(struct ks_copy *c, struct ks_copy_item *it, struct ks_cfile *in,
+		      struct ks_copy_batch *b)
 {
-	struct link_entry *e = find_link(c, &it->st);
-	KS_AUTO(ks_freep) char *to_path = NULL;
-	struct stat old;
-	bool exists;
-	int r = 0;
-
-	if (!e)
-		return false;
-	if (ks_copy_look(c, it, &old, &exists) != 0)
+	if (!ks_copy_look(c, it))
 		return true;
-	if (!c->o.dry_run)
-		r = make_link(it, e, exists);
-	if (r == -EMLINK || r == -EXDEV || r == -ENAMETOOLONG || r == -ENOENT) {
-		drop_link(c, e);
-		return false;
-	}
-	to_path = ks_copy_join(it->to->path, it->to_name);
-	if (r < 0) {
-		ks_copy_fail(c, to_path ? to_path : it->to_name, "link", r);
-	} else {
-		ks_copy_count(c, links, 1);
-		ks_copy_did(c, "linked", e->path, to_path ? to_path : "", 0);
-	}
-	if (--e->left == 0)
-		drop_link(c, e);
-	return true;
+	if (!it->in && find_out(c, it, in, true) < 0)
+		return true;
+	return ks_batch_add(c, b, it);
 }
 
-static void copy_leaf(struct ks_copy *c, const struct ks_copy_item *it)
+static void copy_leaf(struct ks_copy *c, struct ks_copy_item *it, struct ks_cfile *in,
+		      struct ks_copy_batch *b)
 {
 	/* Without -r, what is not a file is read as one: a device, a pipe. */
 	bool content = S_ISREG(it->st.st_mode) || (!c->o.recursive && !S_ISLNK(it->st.st_mode));
@@ -188,16 +68,130 @@ static void copy_leaf(struct ks_copy *c, const struct ks_copy_item *it)
 	ks_ino_t ino = 0;
 	bool made;
 
-	if (linked && link_to_known(c, it))
+	if (linked && !ks_links_first(c, it))
 		return;
-	if (content && !linked) {
-		add_job(c, it);
+	if (!linked && b && (S_ISREG(it->st.st_mode) || !content) && try_batch(c, it, in, b))
+		return;
+	made = content ? ks_copy_content(c, it, &ino) : ks_copy_special(c, it, &ino);
+	if (linked)
+		ks_links_made(c, it, made, ino);
+}
+
+void ks_copy_leaf(struct ks_copy *c, struct ks_copy_item *it, struct ks_copy_batch *b)
+{
+	struct ks_cfile in = { .side = it->from->side, .fd = -1 };
+	/* What may be skipped is not opened first. */
+	bool maybe = c->o.update || c->o.no_clobber || c->o.dry_run;
+
+	ks_fail_clear();
+	if (find_out(c, it, &in, b && !maybe) == 0)
+		copy_leaf(c, it, &in, b);
+	in.side->ops->close(&in);
+}
+
+static void run_job(struct ks_job *base)
+{
+	struct ks_copy_job *j = ks_container_of(base, struct ks_copy_job, job);
+	struct ks_copy *c = j->c;
+	bool quiet = ks_fail_quiet(true);
+	struct ks_copy_batch *b = ks_batch_take(c);
+	const char *p = j->names.p;
+
+	for (unsigned int i = 0; i < j->n && !ks_copy_stopped(c); i++) {
+		struct ks_copy_item it = { .from = j->from,
+					   .to = j->to,
+					   .name = p,
+					   .to_name = p,
+					   .follow = j->follow,
+					   .st = j->st[i] };
+
+		p += strlen(p) + 1;
+		if (j->renamed) {
+			it.to_name = p;
+			p += strlen(p) + 1;
+		}
+		ks_copy_leaf(c, &it, b);
+	}
+	ks_batch_give(c, b);
+	ks_cdir_put(j->from);
+	ks_cdir_put(j->to);
+	ks_buf_clear(&j->names);
+	free(j);
+	ks_fail_quiet(quiet);
+	KS_LOCKED(&c->mu);
+	c->waiting--;
+	pthread_cond_signal(&c->less);
+}
+
+static struct ks_copy_job *new_job(struct ks_copy *c, struct ks_cdir *from, struct ks_cdir *to,
+				   bool follow)
+{
+	struct ks_copy_job *j = malloc(sizeof(*j));
+
+	if (!j)
+		return NULL;
+	j->job = (struct ks_job){ .run = run_job };
+	j->c = c;
+	j->from = ks_cdir_get(from);
+	j->to = ks_cdir_get(to);
+	j->follow = follow;
+	j->names = (struct ks_buf){ 0 };
+	j->renamed = false;
+	j->n = 0;
+	return j;
+}
+
+static void add_job(struct ks_copy *c, struct ks_copy_job *j)
+{
+	ks_mutex_lock(&c->mu);
+	/* Without a deadline the wait does not fail. */
+	while (c->waiting >= c->waiting_max)
+		KS_IGNORE(ks_cond_wait(&c->less, &c->mu, -1));
+	c->waiting++;
+	ks_mutex_unlock(&c->mu);
+	ks_workers_add(c->workers, &j->job);
+}
+
+void ks_copy_send(struct ks_copy *c, struct ks_cdir *from)
+{
+	struct ks_copy_job *j = from->job;
+
+	from->job = NULL;
+	if (j)
+		add_job(c, j);
+}
+
+/* An entry that is no directory. What is sent together is of one directory, and goes under its own name. */
+static void add_file(struct ks_copy *c, struct ks_cdir *from, const char *name, struct ks_cdir *to,
+		     const char *to_name, bool follow, const struct stat *st)
+{
+	bool renamed = strcmp(name, to_name) != 0;
+	struct ks_copy_job *j = from->job;
+	int r;
+
+	if (!j)
+		j = from->job = new_job(c, from, to, follow);
+	r = j ? ks_buf_append(&j->names, name, strlen(name) + 1) : -ENOMEM;
+	if (r == 0 && renamed)
+		r = ks_buf_append(&j->names, to_name, strlen(to_name) + 1);
+	if (r < 0) {
+		ks_copy_fail(c, name, "copy", r);
 		return;
 	}
-	/* In this thread, so that it is there when its next name comes. */
-	made = content ? ks_copy_content(c, it, &ino) : ks_copy_special(c, it, &ino);
-	if (linked && made)
-		remember_link(c, it, ino);
+	j->renamed = renamed;
+	j->st[j->n++] = *st;
+	if (j->n == JOB_FILES || renamed)
+		ks_copy_send(c, from);
+}
+
+void ks_copy_wait(struct ks_copy *c)
+{
+	ks_mutex_lock(&c->mu);
+	while (c->waiting > 0)
+		KS_IGNORE(ks_cond_wait(&c->less, &c->mu, -1));
+	ks_mutex_unlock(&c->mu);
+	/* Nobody has one now. */
+	ks_batch_commit_all(c);
 }
 
 /* ---- directories ---- */
@@ -222,7 +216,7 @@ static int enter_target(struct ks_copy *c, const struct ks_copy_item *it, struct
 {
 	const struct ks_side_ops *ops = it->to->side->ops;
 	unsigned int what = ks_copy_what(c);
-	uint32_t mode = it->st.st_mode & (what & KS_COPY_MODE ? 07777 : 0777 & ~c->umask);
+	uint32_t mode = it->st.st_mode & (what & KS_COPY_MODE ? 07777 : 0777);
 	struct stat st;
 	int r = it->to->absent ? -ENOENT : ops->stat(it->to, it->to_name, false, &st);
 
@@ -239,6 +233,8 @@ static int enter_target(struct ks_copy *c, const struct ks_copy_item *it, struct
 		r = ops->mkdir(it->to, it->to_name, mode, what & KS_COPY_OWNER ? &it->st : NULL);
 	if (r == 0)
 		r = ops->opendir(it->to, it->to_name, false, out);
+	if (r == 0 && !out->made && !c->o.dry_run)
+		ops->tidy(out);
 	return r;
 }
 
@@ -247,13 +243,13 @@ struct walk {
 	struct ks_cdir *from, *to;
 };
 
-static int walk_name(void *arg, const char *name)
+static int walk_name(void *arg, const char *name, const struct stat *st)
 {
 	struct walk *w = arg;
 
 	if (ks_copy_stopped(w->c))
 		return 1;
-	ks_copy_entry(w->c, w->from, name, w->to, name, w->c->o.follow);
+	ks_copy_entry(w->c, w->from, name, w->to, name, w->c->o.follow, st);
 	return 0;
 }
 
@@ -294,6 +290,7 @@ static void copy_dir(struct ks_copy *c, const struct ks_copy_item *it)
 		ks_copy_did(c, to->made ? "created" : "entered", from_path, to_path, 0);
 		if (!c->o.one_fs || it->st.st_dev == c->dev)
 			r = from->side->ops->list(from, walk_name, &w);
+		ks_copy_send(c, from);
 		if (r < 0)
 			ks_copy_fail(c, from_path, "list", r);
 	}
@@ -302,19 +299,25 @@ static void copy_dir(struct ks_copy *c, const struct ks_copy_item *it)
 }
 
 void ks_copy_entry(struct ks_copy *c, struct ks_cdir *from, const char *name, struct ks_cdir *to,
-		   const char *to_name, bool follow)
+		   const char *to_name, bool follow, const struct stat *st)
 {
 	struct ks_copy_item it = {
 		.from = from, .to = to, .name = name, .to_name = to_name, .follow = follow
 	};
-	int r = from->side->ops->stat(from, name, follow, &it.st);
+	bool known = st && !(S_ISLNK(st->st_mode) && follow);
+	int r = 0;
 
+	if (known)
+		it.st = *st;
+	/* Of a directory all is wanted to be known. */
+	if (!known || (S_ISDIR(it.st.st_mode) && !it.st.st_nlink))
+		r = from->side->ops->stat(from, name, follow, &it.st);
 	if (r == 0 && S_ISDIR(it.st.st_mode) && c->o.recursive) {
 		copy_dir(c, &it);
 		return;
 	}
 	if (r == 0 && !S_ISDIR(it.st.st_mode)) {
-		copy_leaf(c, &it);
+		add_file(c, from, name, to, to_name, follow, &it.st);
 		return;
 	}
 

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* copy_attr.c: what is at the destination already, and the attributes of what is made there. */
+#include "base/log.h"
+#include "volume/copy_run.h"
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+unsigned int ks_copy_what(const struct ks_copy *c)
+{
+	unsigned int what = c->o.preserve & (KS_COPY_MODE | KS_COPY_OWNER | KS_COPY_TIMES);
+
+	return c->root ? what : what & ~(unsigned int)KS_COPY_OWNER;
+}
+
+/* Whose it is and with what rights, when that is not kept from the source: as cp(1), a replaced file's stay. */
+void ks_copy_plan(const struct ks_copy *c, const struct ks_copy_item *it, struct ks_copy_set *set)
+{
+	const struct stat *old = it->exists ? &it->old : NULL;
+
+	set->what = ks_copy_what(c);
+	set->st = it->st;
+	if (old && S_ISREG(old->st_mode) && S_ISREG(it->st.st_mode)) {
+		if (!(set->what & KS_COPY_OWNER) && c->root) {
+			set->st.st_uid = old->st_uid;
+			set->st.st_gid = old->st_gid;
+			set->what |= KS_COPY_OWNER;
+		}
+		if (!(set->what & KS_COPY_MODE)) {
+			set->st.st_mode = S_IFREG | (old->st_mode & 0777);
+			set->what |= KS_COPY_MODE;
+		}
+	}
+	/* Without its owner, a setuid bit would be somebody else's. */
+	if (!(set->what & KS_COPY_OWNER) && it->st.st_uid != geteuid())
+		set->st.st_mode &= ~(mode_t)(S_ISUID | S_ISGID);
+}
+
+/* ---- what is there ---- */
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static bool is_same_file(const struct ks_copy_item *it, const struct stat *old)
+{
+	return it->from->side->vfs && it->from->side->vfs == it->to->side->vfs &&
+	       old->st_ino == it->st.st_ino;
+}
+
+static void skip(struct ks_copy *c, const char *path)
+{
+	ks_copy_count(c, skipped, 1);
+	ks_copy_did(c, "skipped", "", path, 0);
+}
+
+/* Is what is there already what the copy would be? */
+static bool is_current(const struct ks_copy *c, const struct ks_copy_item *it)
+{
+	return c->o.update && S_ISREG(it->st.st_mode) && S_ISREG(it->old.st_mode) &&
+	       it->old.st_size == it->st.st_size && same_time(it->old.st_mtim, it->st.st_mtim);
+}
+
+bool ks_copy_look(struct ks_copy *c, struct ks_copy_item *it)
+{
+	KS_AUTO(ks_freep) char *path = NULL;
+	const char *why = NULL;
+	int r;
+
+	if (it->looked)
+		return true;
+	it->looked = true;
+	r = it->to->absent || it->to->made
+		    ? -ENOENT
+		    : it->to->side->ops->stat(it->to, it->to_name, false, &it->old);
+	it->exists = r == 0;
+	if (r == -ENOENT)
+		return true;
+	path = ks_copy_join(it->to->path, it->to_name);
+	if (r == 0 && is_same_file(it, &it->old)) {
+		why = "source and target are the same file";
+		r = -EEXIST;
+	} else if (r == 0 && c->o.no_clobber) {
+		skip(c, path ? path : "");
+		return false;
+	} else if (r == 0 && S_ISDIR(it->old.st_mode)) {
+		why = "exists, and is a directory";
+		r = -EISDIR;
+	} else if (r == 0 && is_current(c, it)) {
+		skip(c, path ? path : "");
+		return false;
+	}
+	if (r == 0)
+		return true;
+	if (why)
+		ks_copy_refuse(c, path ? path : it->to_name, "create", r, why);
+	else
+		ks_copy_fail(c, path ? path : it->to_name, "look at", r);
+	return false;
+}
+
+/* ---- extended attributes ---- */
+
+bool ks_copy_wants_xattr(const struct ks_copy *c, const char *name)
+{
+	if (strncmp(name, "system.posix_acl_", 17) == 0)
+		return c->o.preserve & KS_COPY_ACL;
+	if (strncmp(name, "system.", 7) == 0 || !(c->o.preserve & KS_COPY_XATTR))
+		return false;
+	/* Only root may write these; and a label belongs to the machine's own policy. */
+	if (strncmp(name, "user.", 5) != 0 && !c->root)
+		return false;
+	return strcmp(name, "security.selinux") != 0;
+}
+
+static bool has_name(const struct ks_buf *names, const char *name)
+{
+	for (const char *p = names->p; p && p < names->p + names->n; p += strlen(p) + 1)
+		if (strcmp(p, name) == 0)
+			return true;
+	return false;
+}
+
+/* A list that @to has from its directory's default ACL, and the source, whose attributes are @names, does not have. */
+static int drop_inherited_acls(const struct ks_node *to, const struct ks_buf *names)
+{
+	static const char *const acls[] = { KS_ACL_ACCESS, KS_ACL_DEFAULT };
+	static const char none[4] = { 2 }; /* the form's version, and no entries */
+	const struct ks_side_ops *ops = to->dir->side->ops;
+	KS_AUTO(ks_buf_clear) struct ks_buf value = { 0 };
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < KS_ARRAY_SIZE(acls); i++) {
+		value.n = 0;
+		if (!has_name(names, acls[i]) && ops->getxattr(to, acls[i], &value) == 0)
+			r = ops->setxattr(to, acls[i], none, sizeof(none));
+	}
+	return r;
+}
+
+int ks_copy_xattrs(struct ks_copy *c, const struct ks_node *from, const struct ks_node *to)
+{
+	KS_AUTO(ks_buf_clear) struct ks_buf names = { 0 };
+	KS_AUTO(ks_buf_clear) struct ks_buf value = { 0 };
+	int r;
+
+	if (!(c->o.preserve & (KS_COPY_XATTR | KS_COPY_ACL)))
+		return 0;
+	r = from->dir->side->ops->listxattr(from, &names);
+	if (r < 0)
+		return r == -EOPNOTSUPP ? 0 : r;
+	for (const char *p = names.p; r == 0 && p && p < names.p + names.n; p += strlen(p) + 1) {
+		if (!ks_copy_wants_xattr(c, p))
+			continue;
+		value.n = 0;
+		r = from->dir->side->ops->getxattr(from, p, &value);
+		if (r == 0)
+			r = to->dir->side->ops->setxattr(to, p, value.p, value.n);
+		if (r == -ENODATA)
+			r = 0; /* removed meanwhile */
+		if (r == -EOPNOTSUPP && strncmp(p, "system.", 7) == 0) {
+			ks_copy_count(c, acls_lost, 1);
+			r = 0;
+		}
+	}
+	if (r == 0 && (c->o.preserve & KS_COPY_ACL))
+		r = drop_inherited_acls(to, &names);
+	return r;
+}
