@@ -163,6 +163,7 @@ int ks_vfs_make(struct ks_vfs *v, const struct ks_ctx *c, struct ks_make *m, siz
 	content = calloc(n, sizeof(*content));
 	if (!content)
 		return -ENOMEM;
+	__atomic_add_fetch(&v->numbering, 1, __ATOMIC_SEQ_CST);
 	r = prepare(v, m, n, run, content);
 	if (r == 0)
 		r = store(v, run, m, n, content, &log);
@@ -175,6 +176,7 @@ int ks_vfs_make(struct ks_vfs *v, const struct ks_ctx *c, struct ks_make *m, siz
 		if (r == 0)
 			r = ks_meta_make(v->meta, &c->cred, m, n, true);
 	}
+	__atomic_sub_fetch(&v->numbering, 1, __ATOMIC_SEQ_CST);
 	if (log)
 		ks_data_pack_end(log);
 	for (size_t i = 0; r == 0 && i < n; i++) {
