@@ -131,8 +131,8 @@ static void write_blocks(struct ks_txn *t, const struct ks_commit_slice *s, unsi
 	}
 }
 
-int ks_slice_write(struct ks_txn *t, struct ks_meta *m, uint64_t ino,
-		   const struct ks_commit_slice *s, uint64_t seq, int64_t now)
+int ks_slice_records(struct ks_txn *t, const struct ks_meta *m, const struct ks_commit_slice *s,
+		     uint64_t refs, int64_t now)
 {
 	uint32_t pages = ks_pages_of(s->len);
 	unsigned char *sums = ks_arena_alloc(ks_txn_arena(t), (size_t)pages * 4 + 1);
@@ -140,17 +140,11 @@ int ks_slice_write(struct ks_txn *t, struct ks_meta *m, uint64_t ino,
 				    .len = s->len,
 				    .status = KS_SLICE_COMMITTED,
 				    .session = atomic_load(&m->session),
-				    .refs = 1,
+				    .refs = refs,
 				    .pack = s->pack,
 				    .pack_off = s->pack_off,
 				    .block_size = s->block_size,
 				    .ctime_ns = now };
-	struct ks_rec_extent e = { .ino = ino,
-				   .chunk = s->chunk,
-				   .seq = seq,
-				   .pos = s->pos,
-				   .len = s->len,
-				   .slice = s->slice };
 
 	if (!sums)
 		return -ENOMEM;
@@ -158,10 +152,23 @@ int ks_slice_write(struct ks_txn *t, struct ks_meta *m, uint64_t ino,
 	if (s->pack)
 		rec.sums = (struct ks_bytes){ .p = sums, .n = (size_t)pages * 4 };
 	ks_txn_insert(t, KS_T_SLICE, &rec);
-	ks_txn_insert(t, KS_T_EXTENT, &e);
 	if (!s->pack)
 		write_blocks(t, s, sums);
 	return 0;
+}
+
+int ks_slice_write(struct ks_txn *t, struct ks_meta *m, uint64_t ino,
+		   const struct ks_commit_slice *s, uint64_t seq, int64_t now)
+{
+	struct ks_rec_extent e = { .ino = ino,
+				   .chunk = s->chunk,
+				   .seq = seq,
+				   .pos = s->pos,
+				   .len = s->len,
+				   .slice = s->slice };
+
+	ks_txn_insert(t, KS_T_EXTENT, &e);
+	return ks_slice_records(t, m, s, 1, now);
 }
 
 static bool hides(const struct commit_arg *c, uint64_t chunk, const struct ks_rec_extent *e)

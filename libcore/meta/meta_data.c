@@ -21,23 +21,31 @@ struct layers {
 	uint64_t damaged; /* a slice that is missing or whose record is wrong */
 };
 
-static int layer_sums(struct layers *l, struct ks_extent *e)
+int ks_slice_sums(struct ks_arena *a, const struct ks_rec_slice *s, uint32_t **out)
 {
-	uint32_t pages = ks_pages_of(l->slice.len);
-	const unsigned char *p = l->slice.sums.p;
+	uint32_t pages = ks_pages_of(s->len);
+	const unsigned char *p = s->sums.p;
 
-	if (!l->slice.pack)
+	*out = NULL;
+	if (!s->pack)
 		return 0;
-	if (l->slice.sums.n != (size_t)pages * 4) {
-		l->damaged = e->slice;
-		return 1;
-	}
-	e->sums = ks_arena_alloc(l->a, (size_t)pages * sizeof(uint32_t));
-	if (!e->sums)
+	if (s->sums.n != (size_t)pages * 4)
+		return -EBADMSG;
+	*out = ks_arena_alloc(a, (size_t)pages * sizeof(uint32_t));
+	if (!*out)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < pages; i++)
-		e->sums[i] = le32(p + (size_t)i * 4);
+		(*out)[i] = le32(p + (size_t)i * 4);
 	return 0;
+}
+
+static int layer_sums(struct layers *l, struct ks_extent *e)
+{
+	int r = ks_slice_sums(l->a, &l->slice, &e->sums);
+
+	if (r == -EBADMSG)
+		l->damaged = e->slice;
+	return r == -EBADMSG ? 1 : r;
 }
 
 static int layer_one(void *arg, const void *rec, const struct ks_rec_inode *node)

@@ -75,8 +75,28 @@ int ks_meta_save_durable(struct ks_meta *m)
 
 /* ---- layers ---- */
 
+void ks_marks_set(struct ks_meta *m, const struct ks_session_info *v, size_t n)
+{
+	struct ks_marks k = { .many = n > KS_MARKS_MAX };
+
+	for (size_t i = 0; i < n; i++) {
+		k.last = ks_max(k.last, v[i].id);
+		if (i < KS_MARKS_MAX)
+			k.v[k.n++] = (struct ks_mark){ v[i].id, v[i].low };
+	}
+	KS_LOCKED(&m->mu);
+	m->marks = k;
+}
+
+/* What is known now. Marks only rise. */
+static struct ks_marks marks_of(struct ks_meta *m)
+{
+	KS_LOCKED(&m->mu);
+	return m->marks;
+}
+
 /* Is what this row shows on the disk? Without a session nobody keeps count: it is. */
-static bool is_durable(const struct ks_meta *m, const struct ks_row *row)
+static bool is_durable(const struct ks_meta *m, const struct ks_marks *k, const struct ks_row *row)
 {
 	uint64_t session = atomic_load(&m->session);
 
@@ -84,12 +104,27 @@ static bool is_durable(const struct ks_meta *m, const struct ks_row *row)
 		return true;
 	if (row->s.session == session)
 		return row->s.id < atomic_load(&m->durable);
-	/* Of a session that has ended, or of one beside us whose mark is not known here. */
-	return atomic_load(&m->sole_epoch) != 0;
+	for (size_t i = 0; i < k->n; i++) {
+		if (k->v[i].session == row->s.session)
+			return row->s.id < k->v[i].low;
+	}
+	/* It has ended, and what it left was made good; or it began after the last look. */
+	return row->s.session < k->last && !k->many;
 }
 
-int ks_rows_hidden(const struct ks_meta *m, struct ks_row *v, size_t n)
+size_t ks_rows_durable(struct ks_meta *m, const struct ks_row *v, size_t n)
 {
+	struct ks_marks k = marks_of(m);
+	size_t i = 0;
+
+	while (i < n && is_durable(m, &k, &v[i]))
+		i++;
+	return i;
+}
+
+int ks_rows_hidden(struct ks_meta *m, struct ks_row *v, size_t n)
+{
+	struct ks_marks marks;
 	KS_AUTO(ks_chunk_map_freep) struct ks_chunk_map *map = NULL;
 	KS_AUTO(ks_freep) struct ks_extent *e = NULL;
 	size_t k = 0;
@@ -100,22 +135,22 @@ int ks_rows_hidden(const struct ks_meta *m, struct ks_row *v, size_t n)
 	e = calloc(n, sizeof(*e));
 	if (!e)
 		return -ENOMEM;
+	marks = marks_of(m);
 	for (size_t i = 0; i < n; i++) {
-		bool durable = is_durable(m, &v[i]);
+		bool durable = is_durable(m, &marks, &v[i]);
 
 		v[i].gone = durable && v[i].e.slice;
-		/* pack_off only carries the row's index through. */
+		/* In place of the slice its row's number: two rows of one slice shall not be joined. */
 		if (durable)
 			e[k++] = (struct ks_extent){ .pos = v[i].e.pos,
 						     .len = v[i].e.len,
-						     .slice = v[i].e.slice,
-						     .pack_off = i };
+						     .slice = v[i].e.slice ? i + 1 : 0 };
 	}
 	r = ks_chunk_map_build(e, k, &map);
 	if (r < 0)
 		return r;
 	for (uint32_t i = 0; i < map->n; i++)
-		v[map->e[i].pack_off].gone = false;
+		v[map->e[i].slice - 1].gone = false;
 	return 0;
 }
 
@@ -156,9 +191,8 @@ static int trim_body(struct ks_txn *t, void *arg)
 
 	if (r == 0)
 		r = ks_rows_hidden(a->m, rows.v, rows.n);
-	a->more = false;
+	a->more = r == 0 && ks_rows_durable(a->m, rows.v, rows.n) < rows.n;
 	for (uint32_t i = 0; r == 0 && i < rows.n; i++) {
-		a->more = a->more || !is_durable(a->m, &rows.v[i]);
 		if (!rows.v[i].gone)
 			continue;
 		ks_txn_del(t, KS_T_EXTENT, &rows.v[i].e);

@@ -109,6 +109,22 @@ ON_BOTH(taken_back)
 	ks_check_ok(ks_meta_undo(v->m, 999, 0, lost, 2, &undone));
 }
 
+/* Two extents of one slice that lie side by side are two. */
+ON_BOTH(pieces_of_one_slice)
+{
+	uint64_t f = mkfile(v, ROOT, "f"), g = mkfile(v, ROOT, "g");
+	uint64_t s = put_slice(v, g, 0, 8000, 0), done;
+
+	ks_check_ok(ks_meta_copy_range(v->m, g, 0, f, 0, 4000, &done, NULL));
+	ks_check_ok(ks_meta_copy_range(v->m, g, 4000, f, 4000, 4000, &done, NULL));
+	put_slice(v, f, 3000, 2000, 0);
+	put_slice(v, f, 3000, 2000, 0);
+	ks_check_eq(layers(v, f), 3);
+	ks_check_eq(slice_at(v, f, 100), s);
+	ks_check_eq(slice_at(v, f, 7000), s);
+	ks_check_eq(attr_of(v, f).used, 8000);
+}
+
 ON_BOTH(without_a_session_at_once)
 {
 	uint64_t f = mkfile(v, ROOT, "f");

@@ -3,7 +3,8 @@
  * meta_internal.h: what the meta_*.c files share. Included by them only.
  *
  * Who guards what, in the terms of engine.h's conditions:
- *	an inode's extents	its inode record: whoever changes them reads the inode strictly and raises its change counter
+ *	an inode's extents	its inode record: whoever changes them reads the inode strictly and raises its change counter; compaction, which changes no content,
+ *				reads inode and extents strictly and leaves the counter
  *	a slice's refs		its own record: read strictly by who takes references away, added to blindly by who adds them.
  *	a directory's entries	each by itself. Creating reads the directory weakly (it exists), removing it deletes its record: the two conflict.
  *	the tree's shape	the counter "dirmove": read strictly by renames between directories, raised by those that move a directory with directories in it.
@@ -40,6 +41,18 @@ struct ks_id_pool {
 	uint64_t next, end; /* [ks_meta.mu] */
 };
 
+/* How far the sessions are that lived at the last heartbeat. */
+#define KS_MARKS_MAX 16
+struct ks_mark {
+	uint64_t session, low;
+};
+struct ks_marks {
+	struct ks_mark v[KS_MARKS_MAX];
+	size_t n;
+	uint64_t last; /* newest session */
+	bool many;     /* there are more than fit */
+};
+
 struct ks_meta {
 	struct ks_engine *e;
 	struct ks_volume_settings set; /* what may change: written with set_mu, read atomically */
@@ -54,6 +67,7 @@ struct ks_meta {
 	pthread_mutex_t mu;
 	pthread_cond_t cond;
 	struct ks_id_pool pools[KS_ID_COUNT]; /* [mu] */
+	struct ks_marks marks;                /* [mu] */
 	struct ks_hidden *hidden;             /* [mu] chunks with extents that wait to be dropped */
 	bool any_hidden;                      /* [mu] */
 	bool stop;                            /* [mu] of the heartbeat */
@@ -229,7 +243,11 @@ static inline uint64_t ks_seq_of(uint64_t change)
 /*
  * Marks as gone what newer rows hide that are on the disk. @v: rows of one chunk in their order; one of which a part may be seen beyond the others of @v stays.
  */
-int ks_rows_hidden(const struct ks_meta *m, struct ks_row *v, size_t n) KS_MUST_CHECK;
+int ks_rows_hidden(struct ks_meta *m, struct ks_row *v, size_t n) KS_MUST_CHECK;
+/* How many rows from the first on are on the disk. */
+size_t ks_rows_durable(struct ks_meta *m, const struct ks_row *v, size_t n);
+/* The heartbeat has looked at the sessions that live. */
+void ks_marks_set(struct ks_meta *m, const struct ks_session_info *v, size_t n);
 /* Something in this chunk is hidden only by what may not be on the disk yet. */
 void ks_hidden_add(struct ks_meta *m, uint64_t ino, uint64_t chunk);
 
@@ -238,6 +256,14 @@ void ks_hidden_add(struct ks_meta *m, uint64_t ino, uint64_t chunk);
 /* A new slice with its blocks, and its extent in @ino. */
 int ks_slice_write(struct ks_txn *t, struct ks_meta *m, uint64_t ino,
 		   const struct ks_commit_slice *s, uint64_t seq, int64_t now) KS_MUST_CHECK;
+/* Its records without an extent and without its share of a pack. */
+int ks_slice_records(struct ks_txn *t, const struct ks_meta *m, const struct ks_commit_slice *s,
+		     uint64_t refs, int64_t now) KS_MUST_CHECK;
+
+/* ---- meta_data.c ---- */
+
+/* The page checksums of a slice in a pack, in the arena; NULL of another. -EBADMSG: the record is damaged. */
+int ks_slice_sums(struct ks_arena *a, const struct ks_rec_slice *s, uint32_t **out) KS_MUST_CHECK;
 
 /* ---- meta_pack.c ---- */
 

@@ -352,6 +352,7 @@ static int bury(struct ks_meta *m, struct look *k, bool lost_only)
 		ks_session_file_remove(m, s->id);
 	}
 	k->l.n = n;
+	ks_marks_set(m, k->l.v, n);
 	return 0;
 }
 
