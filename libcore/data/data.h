@@ -180,4 +180,31 @@ int ks_data_pack_add(struct ks_data *d, struct ks_pack_log *l, const struct iove
 		     uint64_t *off) KS_MUST_CHECK;
 void ks_data_pack_end(struct ks_pack_log *l);
 
+/* ---- for compaction: vfs/compact.c ---- */
+
+/* Bytes [at, at + n) of a chunk, as the map says: holes are zeros. -EIO damaged, or deleted since the map was read. */
+int ks_data_read_map(struct ks_data *d, const struct ks_chunk_map *map, uint32_t at, uint32_t n,
+		     void *dst) KS_MUST_CHECK;
+
+struct ks_rewrite {
+	uint64_t ino, chunk;
+	const struct ks_chunk_map *map;
+	uint32_t pos, len;       /* what is copied */
+	bool (*stop)(void *arg); /* asked before each block; may be NULL */
+	void *arg;
+};
+struct ks_rewritten {
+	struct ks_commit_slice s;
+	uint32_t *sums;          /* of s; owned */
+	struct ks_pack_log *log; /* the pack it lies in, in use until the end; or NULL */
+};
+/*
+ * Copies it to a new slice, which nobody knows yet; durable after a ks_object_sync(). Holds one block in memory. -EINTR stopped; as above; errors of the store. After an
+ * error nothing is left but what the garbage collector finds.
+ */
+int ks_data_rewrite(struct ks_data *d, const struct ks_rewrite *w,
+		    struct ks_rewritten *out) KS_MUST_CHECK;
+/* @undo: it was not committed, for certain: its objects are deleted. */
+void ks_data_rewritten_end(struct ks_data *d, struct ks_rewritten *w, bool undo);
+
 #endif

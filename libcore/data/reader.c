@@ -91,6 +91,19 @@ static int read_committed(const struct job *j, uint32_t at, uint32_t to)
 	return r;
 }
 
+int ks_data_read_map(struct ks_data *d, const struct ks_chunk_map *map, uint32_t at, uint32_t n,
+		     void *dst)
+{
+	union {
+		const struct ks_chunk_map *c;
+		struct ks_chunk_map *m;
+	} borrowed = { map }; /* only read */
+	struct cmap m = { .m = borrowed.m };
+	struct job j = { .d = d, .map = &m, .from = at, .dst = dst, .seq = true };
+
+	return read_committed(&j, at, at + n);
+}
+
 /* Bytes [at, to), all of them in slice @x. */
 static int read_dirty(const struct job *j, const struct dirty_ext *x, uint32_t at, uint32_t to)
 {

@@ -27,6 +27,8 @@ static const struct {
 	{ "commits", AT(data.commits), GROWS, "Commits of written data." },
 	{ "slices", AT(data.slices), GROWS, "Runs of written data committed." },
 	{ "buffer_waits", AT(data.waits), GROWS, "Times a writer waited for memory." },
+	{ "compactions", AT(compactions), GROWS, "Chunks of many slices that became few." },
+	{ "compacted_bytes", AT(compacted_bytes), GROWS | BYTES, "Bytes copied for that." },
 	{ "meta_reads", AT(engine.reads), GROWS, "Reads of metadata." },
 	{ "meta_scans", AT(engine.scans), GROWS, "Scans of metadata." },
 	{ "meta_commits", AT(engine.commits), GROWS, "Changes of metadata." },

@@ -66,6 +66,34 @@ struct ks_packs {
 	uint64_t alone
 		[KS_PACKS_ALONE]; /* not to be rewritten: damaged, or nothing is left to copy; the newest win */
 	unsigned int nalone;
+	struct ks_packs_gain gain;
+};
+
+/* ---- compact.c: what the mount's own compaction knows ---- */
+
+#define KS_COMPACT_ROWS 256u /* a chunk with so many slices is looked at */
+#define KS_COMPACT_PAUSE_NS KS_NS_PER_S
+#define KS_COMPACT_FAILED_NS (60 * KS_NS_PER_S)
+#define KS_HOT_SLOTS 256
+#define KS_HOT_QUEUE 32
+
+struct ks_hot {
+	uint64_t ino, chunk;
+	uint32_t n;    /* slices it has, as far as we know */
+	uint32_t wait; /* not before it has so many */
+	bool queued;
+};
+
+struct ks_compactor {
+	pthread_mutex_t mu;
+	pthread_cond_t wake;
+	struct ks_hot hot[KS_HOT_SLOTS];   /* [mu] by a hash of the chunk */
+	struct ks_hot queue[KS_HOT_QUEUE]; /* [mu] */
+	unsigned int at, nqueue;           /* [mu] */
+	bool stop;                         /* [mu] */
+	bool on;                           /* atomic */
+	pthread_t thread;
+	uint64_t chunks, bytes; /* atomic: compacted, copied for it */
 };
 
 struct ks_virtual; /* virtual.c */
@@ -109,6 +137,7 @@ struct ks_vfs {
 	pthread_t maint;
 	struct ks_packs packs;   /* the maintenance thread's */
 	uint64_t commits_synced; /* the maintenance thread's: commits when it last synced them */
+	struct ks_compactor compactor;
 };
 
 struct ks_fh {
@@ -259,6 +288,15 @@ bool ks_unsynced_has(struct ks_vfs *v, ks_ino_t ino);
 bool ks_unsynced_any(struct ks_vfs *v);
 int ks_store_sync(struct ks_vfs *v) KS_MUST_CHECK;
 void ks_maint_stop(struct ks_vfs *v);
+
+/* ---- compact.c ---- */
+
+int ks_compactor_init(struct ks_compactor *c) KS_MUST_CHECK;
+void ks_compactor_destroy(struct ks_compactor *c);
+int ks_compactor_start(struct ks_vfs *v) KS_MUST_CHECK;
+void ks_compactor_stop(struct ks_vfs *v);
+/* A chunk has @more slices than before, or @all were seen: perhaps it is to be compacted. A leaf lock. */
+void ks_compact_note(struct ks_vfs *v, ks_ino_t ino, uint64_t chunk, uint32_t more, uint32_t all);
 
 /* ---- packs.c ---- */
 

@@ -62,7 +62,7 @@ static void leave_alone(struct ks_packs *p)
 
 /* ---- dropping ---- */
 
-static int drop(struct ks_vfs *v, uint64_t id)
+static int drop(struct ks_vfs *v, uint64_t id, uint64_t size)
 {
 	char name[KS_KEY_STR];
 	const char *key = name;
@@ -74,7 +74,11 @@ static int drop(struct ks_vfs *v, uint64_t id)
 	/* If this or the deletion fails, the object is an orphan. */
 	r = ks_meta_sync(v->meta);
 	ks_pack_key(name, id);
-	return r < 0 ? r : ks_object_del(v->store, &key, 1);
+	if (r == 0)
+		r = ks_object_del(v->store, &key, 1);
+	v->packs.gain.packs += r == 0;
+	v->packs.gain.bytes += r == 0 ? size : 0;
+	return r;
 }
 
 /* ---- rewriting ---- */
@@ -172,6 +176,7 @@ static int copy_part(struct piece *c, const struct ks_packs *p)
 	for (int i = 0; r == 0 && i < n; i++) {
 		m[i].to_pack = c->to_id;
 		m[i].to_off = off + KS_PACK_HEADER_SIZE;
+		c->v->packs.gain.copied += iov[i].iov_len;
 		off += iov[i].iov_len;
 		c->nmoves++;
 	}
@@ -252,7 +257,7 @@ static int rewrite(struct ks_vfs *v, uint64_t budget)
 		/* What is still counted waits to be freed. */
 		leave_alone(p);
 		r = ks_meta_sync(v->meta);
-		r = r < 0 ? r : drop(v, id);
+		r = r < 0 ? r : drop(v, id, p->end);
 	} else if (r == 0) {
 		r = 1;
 	} else {
@@ -298,7 +303,7 @@ static int look_at(struct ks_vfs *v, const struct ks_pack_info *i)
 	if (!is_idle(v, i))
 		return 0;
 	if (i->slices == 0)
-		return drop(v, i->id);
+		return drop(v, i->id, i->size);
 	if (!ks_data_has_packs(v->data) || i->size < REWRITE_MIN || !little_lives(i) ||
 	    left_alone(p, i->id))
 		return 0;
@@ -337,4 +342,45 @@ int ks_packs_step(struct ks_vfs *v, uint64_t budget)
 	if (r == 0 && n < (ssize_t)LOOK)
 		p->cursor = 0;
 	return r < 0 ? r : n == (ssize_t)LOOK;
+}
+
+/* ---- all of them, for a tool ---- */
+
+static int preview(struct ks_vfs *v, struct ks_packs_gain *out)
+{
+	struct ks_pack_info list[LOOK];
+	uint64_t after = 0;
+	ssize_t n;
+
+	do {
+		n = ks_meta_packs(v->meta, after, list, LOOK);
+		for (ssize_t i = 0; i < n; i++) {
+			const struct ks_pack_info *p = &list[i];
+
+			after = p->id;
+			if (!is_idle(v, p) ||
+			    (p->slices && (p->size < REWRITE_MIN || !little_lives(p))))
+				continue;
+			out->packs++;
+			out->bytes += p->size;
+			out->copied += p->live;
+		}
+	} while (n == (ssize_t)LOOK);
+	return (int)ks_min(n, (ssize_t)0);
+}
+
+int ks_vfs_packs_reclaim(struct ks_vfs *v, bool dry_run, bool (*stop)(void *arg), void *arg,
+			 struct ks_packs_gain *out)
+{
+	int r = 1;
+
+	*out = (struct ks_packs_gain){ 0 };
+	if (dry_run)
+		return preview(v, out);
+	v->packs.gain = *out;
+	while (r > 0) {
+		r = stop && stop(arg) ? -EINTR : ks_packs_step(v, PIECE);
+	}
+	*out = v->packs.gain;
+	return r;
 }

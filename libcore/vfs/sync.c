@@ -243,7 +243,7 @@ int ks_vfs_start_maintenance(struct ks_vfs *v)
 		return 0;
 	r = ks_thread_start(&v->maint, "ks-maintain", maintain, v);
 	v->maint_on = r == 0;
-	return r;
+	return r < 0 ? r : ks_compactor_start(v);
 }
 
 void ks_maint_stop(struct ks_vfs *v)

@@ -16,6 +16,8 @@ int ks_vfs_new(struct ks_vfs **out)
 	r = ks_seen_init(v);
 	if (r == 0)
 		r = ks_cond_init(&v->maint_wake);
+	if (r == 0)
+		r = ks_compactor_init(&v->compactor);
 	if (r < 0) {
 		free(v->seen);
 		free(v);
@@ -42,6 +44,7 @@ static void free_vfs(struct ks_vfs *v)
 	pthread_mutex_destroy(&v->unsynced_mu);
 	pthread_mutex_destroy(&v->maint_mu);
 	pthread_cond_destroy(&v->maint_wake);
+	ks_compactor_destroy(&v->compactor);
 	free(v);
 }
 
@@ -73,7 +76,11 @@ static int host_map(void *arg, uint64_t ino, uint64_t chunk, struct ks_chunk_map
 {
 	struct ks_vfs *v = arg;
 
-	return ks_meta_map(v->meta, ino, chunk, out);
+	int r = ks_meta_map(v->meta, ino, chunk, out);
+
+	if (r == 0 && (*out)->layers >= KS_COMPACT_ROWS)
+		ks_compact_note(v, ino, chunk, 0, (*out)->layers);
+	return r;
 }
 
 static int host_block(void *arg, uint64_t slice, uint32_t idx, struct ks_block_index *out)
@@ -103,6 +110,12 @@ static int host_commit(void *arg, const struct ks_file_commit *fc, uint64_t *cha
 		return r;
 	*change = a.change;
 	ks_seen_own(v, fc->ino, a.change);
+	for (size_t i = 0, first = 0; i < fc->n; i++) {
+		if (i + 1 < fc->n && fc->s[i + 1].chunk == fc->s[first].chunk)
+			continue;
+		ks_compact_note(v, fc->ino, fc->s[first].chunk, (uint32_t)(i + 1 - first), 0);
+		first = i + 1;
+	}
 	return 0;
 }
 
@@ -160,6 +173,7 @@ int ks_vfs_close(struct ks_vfs *v)
 
 	if (!v)
 		return 0;
+	ks_compactor_stop(v);
 	ks_maint_stop(v);
 	if (v->data) {
 		r = ks_vfs_syncfs(v);
@@ -228,6 +242,8 @@ void ks_vfs_stats(struct ks_vfs *v, struct ks_vfs_stats *out)
 	*out = (struct ks_vfs_stats){ 0 };
 	out->open_files = __atomic_load_n(&v->nfiles, __ATOMIC_RELAXED);
 	out->vnodes = ks_vnode_count(v);
+	out->compactions = __atomic_load_n(&v->compactor.chunks, __ATOMIC_RELAXED);
+	out->compacted_bytes = __atomic_load_n(&v->compactor.bytes, __ATOMIC_RELAXED);
 	ks_data_stats(v->data, &out->data);
 	ks_engine_stats(ks_meta_engine(v->meta), &out->engine);
 	ks_object_stats(v->store, &out->store);

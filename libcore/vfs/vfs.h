@@ -49,7 +49,7 @@ struct ks_data *ks_vfs_data(struct ks_vfs *v);
 struct ks_object *ks_vfs_store(struct ks_vfs *v);
 ks_ino_t ks_vfs_root(struct ks_vfs *v);
 
-/* Starts what works in the background: deletion of freed slices' objects. After daemonising, after ks_meta_session_start(). */
+/* Starts what works in the background: deletion of freed slices' objects, compaction. After daemonising, after ks_meta_session_start(). */
 int ks_vfs_start_maintenance(struct ks_vfs *v) KS_MUST_CHECK;
 
 struct ks_statfs {
@@ -164,8 +164,48 @@ int ks_vfs_readdir(struct ks_fh *fh, const struct ks_ctx *c, uint64_t off, bool 
 int ks_vfs_resolve(struct ks_vfs *v, const struct ks_ctx *c, const char *path, bool follow,
 		   struct ks_attr *out) KS_MUST_CHECK;
 
+/* ---- compaction: chunks of many slices, packs with little alive in them ---- */
+
+struct ks_compact_opts {
+	uint32_t min_slices; /* a chunk with fewer is left as it is */
+	uint32_t min_gain;   /* percent fewer slices, or bytes of them */
+	bool dry_run;
+	bool (*stop)(void *arg); /* asked now and then, also while a chunk is copied; may be NULL */
+	void *arg;
+};
+struct ks_compact_result {
+	bool worth;
+	uint32_t before, after; /* slices: as they would be; then as they are */
+	uint64_t bytes;         /* copied */
+};
+struct ks_compact_job; /* copies of what a chunk consists of, not committed yet */
+/*
+ * Looks at a chunk, and copies what is worth it. *out NULL: nothing is to be done. -EINTR stopped; -EIO and -EBADMSG its data or metadata is damaged: it stays as it is; errors
+ * of the store. Several threads may work on one volume, several processes too.
+ */
+int ks_vfs_compact_begin(struct ks_vfs *v, ks_ino_t ino, uint64_t chunk,
+			 const struct ks_compact_opts *o, struct ks_compact_job **out,
+			 struct ks_compact_result *r) KS_MUST_CHECK;
+/* Makes the copies durable, once for all of them, and commits each by itself. Frees the jobs. r[i]: of jobs[i], what was done; untouched behind an error. */
+int ks_vfs_compact_end(struct ks_vfs *v, struct ks_compact_job *const *jobs, size_t n,
+		       struct ks_compact_result *r) KS_MUST_CHECK;
+/* @undo: what was copied is deleted. NULL is fine. */
+void ks_compact_job_free(struct ks_vfs *v, struct ks_compact_job *j, bool undo);
+
+struct ks_packs_gain {
+	uint64_t packs, bytes; /* that went, or would; what they occupied */
+	uint64_t copied;       /* bytes that live, and were copied to other packs */
+};
+/*
+ * Rewrites packs with little alive in them, and drops those that are dead, of this process and of processes that are gone. Not beside
+ * ks_vfs_start_maintenance(), which does the same. @stop as above; -EINTR.
+ */
+int ks_vfs_packs_reclaim(struct ks_vfs *v, bool dry_run, bool (*stop)(void *arg), void *arg,
+			 struct ks_packs_gain *out) KS_MUST_CHECK;
+
 struct ks_vfs_stats {
 	uint64_t open_files, vnodes;
+	uint64_t compactions, compacted_bytes; /* of chunks in the background; copied for it */
 	struct ks_data_stats data;
 	struct ks_engine_stats engine;
 	struct ks_object_stats store;
