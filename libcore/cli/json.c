@@ -3,6 +3,7 @@
 #include "cli/json.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "cli/progress.h"
 #include "cli/state.h"
 #include <errno.h>
@@ -30,28 +31,6 @@ void ks_json_print(json_t *line)
 	free(text);
 }
 
-/* Bytes of the valid UTF-8 sequence at @p, or 0. */
-static size_t sequence(const unsigned char *p, size_t n)
-{
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t len = p[0] < 0x80   ? 1
-		     : p[0] < 0xc2 ? 0
-		     : p[0] < 0xe0 ? 2
-		     : p[0] < 0xf0 ? 3
-		     : p[0] < 0xf5 ? 4
-				   : 0;
-	uint32_t c = len == 1 ? p[0] : len ? p[0] & (0xffu >> (len + 1)) : 0;
-
-	if (len == 0 || len > n)
-		return 0;
-	for (size_t i = 1; i < len; i++) {
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (p[i] & 0x3f);
-	}
-	return c < least[len] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : len;
-}
-
 char *ks_utf8_approximate(const char *p, size_t n, bool *exact)
 {
 	char *out = malloc(3 * n + 1);
@@ -59,7 +38,7 @@ char *ks_utf8_approximate(const char *p, size_t n, bool *exact)
 
 	*exact = true;
 	for (size_t i = 0; out && i < n;) {
-		size_t len = sequence((const unsigned char *)p + i, n - i);
+		size_t len = ks_utf8_sequence((const unsigned char *)p + i, n - i);
 
 		/* A NUL inside cannot travel in a C string. */
 		if (len == 0 || p[i] == '\0') {
@@ -78,24 +57,14 @@ char *ks_utf8_approximate(const char *p, size_t n, bool *exact)
 	return out;
 }
 
-static char *base64(const unsigned char *p, size_t n)
+static char *base64(const char *p, size_t n)
 {
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	char *out = malloc((n + 2) / 3 * 4 + 1);
-	char *o = out;
+	char *out = malloc(KS_BASE64_LEN(n) + 1);
 
-	for (size_t i = 0; out && i < n; i += 3) {
-		uint32_t v = (uint32_t)p[i] << 16 | (i + 1 < n ? (uint32_t)p[i + 1] << 8 : 0) |
-			     (i + 2 < n ? p[i + 2] : 0);
-
-		*o++ = digits[v >> 18];
-		*o++ = digits[v >> 12 & 63];
-		*o++ = i + 1 < n ? digits[v >> 6 & 63] : '=';
-		*o++ = i + 2 < n ? digits[v & 63] : '=';
+	if (out) {
+		ks_base64(p, n, out);
+		out[KS_BASE64_LEN(n)] = '\0';
 	}
-	if (out)
-		*o = '\0';
 	return out;
 }
 
@@ -103,7 +72,7 @@ int ks_json_name(json_t *obj, const char *key, const char *name, size_t n)
 {
 	bool exact = false;
 	char *text = ks_utf8_approximate(name, n, &exact);
-	char *code = exact || !text ? NULL : base64((const unsigned char *)name, n);
+	char *code = exact || !text ? NULL : base64(name, n);
 	char key_b64[64];
 	int r = text ? json_object_set_new(obj, key, json_string(text)) : -1;
 
