@@ -598,6 +598,7 @@ int ks_engine_open(struct ks_engine **out, const char *url, const struct ks_engi
 	if (!sep)
 		return ks_fail_hint(-EINVAL, "for example sqlite:///var/lib/kiseki/home.db",
 				    "'%s' does not name a metadata database", url);
+	o.readonly = o.readonly || o.snapshot;
 	if (o.busy_timeout_ns <= 0)
 		o.busy_timeout_ns = DEFAULT_BUSY_NS;
 	for (size_t i = 0; i < KS_ARRAY_SIZE(engines); i++) {
@@ -607,6 +608,8 @@ int ks_engine_open(struct ks_engine **out, const char *url, const struct ks_engi
 		    memcmp(url, ops->scheme, (size_t)(sep - url)) != 0)
 			continue;
 		assert(!ops->commit != !ops->run);
+		if (o.snapshot && !ops->snapshots)
+			return ks_fail(-ENOTSUP, "%s:// has no snapshots", ops->scheme);
 		r = ops->open(out, sep + 3, &o);
 		if (r < 0)
 			return r;

@@ -143,6 +143,11 @@ int ks_engine_sync_end(struct ks_engine *e, uint64_t begun) KS_MUST_CHECK;
 struct ks_engine_opts {
 	bool create; /* make the schema; -EEXIST when a volume is there */
 	bool readonly;
+	/*
+	 * All reads see the state at the open, however long it takes, while others write; readonly too. It holds the log of the others back. An engine without
+	 * such snapshots refuses with -ENOTSUP, raised.
+	 */
+	bool snapshot;
 	int64_t busy_timeout_ns; /* how long another process's lock is waited for; 0: 60 s */
 	uint64_t mmap_bytes;     /* SQLite: how much of the database may be mapped; 0: default */
 	uint64_t cache_bytes;    /* SQLite: most that records kept in memory may take; 0: default */

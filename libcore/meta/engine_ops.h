@@ -75,6 +75,7 @@ struct ks_txn {
 struct ks_engine_ops {
 	const char *scheme;
 	const char *help;
+	bool snapshots; /* open knows what to do with the option of that name */
 
 	int (*open)(struct ks_engine **out, const char *rest, const struct ks_engine_opts *opts);
 	void (*close)(struct ks_engine *e);

@@ -94,7 +94,7 @@ static bool has_log(const struct ks_sqlite *sq)
  * A reader needs the -shm file, which it must be able to make. Where it cannot, a database without a log
  * can still be read as a file that nobody changes.
  */
-static int open_readonly(struct ks_sqlite *sq, uint64_t cache_bytes)
+static int open_readonly(struct ks_sqlite *sq, bool snapshot, uint64_t cache_bytes)
 {
 	struct ks_sqlite_conn *c = NULL;
 	bool quiet = ks_fail_quiet(true);
@@ -104,7 +104,8 @@ static int open_readonly(struct ks_sqlite *sq, uint64_t cache_bytes)
 	if (r == 0) {
 		r = ks_sqlite_schema_check(c);
 		/* That connection stays with its slot until the end. */
-		if (r == 0)
+		/* The records in memory are those of now. */
+		if (r == 0 && !snapshot)
 			r = ks_sqlite_cache_open(sq, c, cache_bytes);
 		ks_sqlite_reader_give(sq, c, slot);
 	}
@@ -147,6 +148,17 @@ static int open_writer(struct ks_sqlite *sq, bool create, uint64_t cache_bytes)
 	return ks_sqlite_cache_open(sq, sq->run.conn, cache_bytes);
 }
 
+/* From here on the connection is never out of its transaction, whose first read is what all others see. */
+static int pin(struct ks_sqlite *sq)
+{
+	int64_t v;
+	int r = ks_sqlite_conn_open(&sq->pin, sq, KS_SQLITE_READER);
+
+	if (r == 0)
+		r = ks_sqlite_exec(sq->pin, "BEGIN", "read");
+	return r < 0 ? r : ks_sqlite_query_int(sq->pin, "SELECT count(*) FROM setting", &v);
+}
+
 static int cpus(void)
 {
 	cpu_set_t set;
@@ -158,8 +170,13 @@ static void close_sqlite(struct ks_engine *e);
 
 static int init_locks(struct ks_sqlite *sq)
 {
+	pthread_mutexattr_t recursive;
 	int r;
 
+	pthread_mutexattr_init(&recursive);
+	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(&sq->pin_mu, &recursive);
+	pthread_mutexattr_destroy(&recursive);
 	pthread_mutex_init(&sq->foreign_mu, NULL);
 	pthread_mutex_init(&sq->ckpt_mu, NULL);
 	pthread_mutex_init(&sq->ckpt_start_mu, NULL);
@@ -197,8 +214,10 @@ static int open_sqlite(struct ks_engine **out, const char *rest, const struct ks
 	if (r == 0 && opts->create && opts->readonly)
 		r = -EINVAL;
 	if (r == 0)
-		r = sq->readonly ? open_readonly(sq, opts->cache_bytes)
+		r = sq->readonly ? open_readonly(sq, opts->snapshot, opts->cache_bytes)
 				 : open_writer(sq, opts->create, opts->cache_bytes);
+	if (r == 0 && opts->snapshot)
+		r = pin(sq);
 	if (r < 0) {
 		close_sqlite(&sq->base);
 		return r;
@@ -215,6 +234,7 @@ static void close_sqlite(struct ks_engine *e)
 	ks_sqlite_sync_stop(sq);
 	for (int i = 0; i < KS_SQLITE_READERS; i++)
 		ks_sqlite_conn_close(sq->readers[i].conn);
+	ks_sqlite_conn_close(sq->pin);
 	ks_sqlite_conn_close(sq->foreign_conn);
 	ks_sqlite_conn_close(sq->ckpt);
 	ks_sqlite_conn_close(sq->keep);
@@ -231,6 +251,7 @@ static void close_sqlite(struct ks_engine *e)
 	pthread_mutex_destroy(&sq->ckpt_start_mu);
 	pthread_mutex_destroy(&sq->ckpt_mu);
 	pthread_mutex_destroy(&sq->foreign_mu);
+	pthread_mutex_destroy(&sq->pin_mu);
 	free(sq->uri);
 	free(sq->wal_path);
 	free(sq->path);
@@ -263,6 +284,8 @@ static uint64_t sqlite_foreign_version(struct ks_engine *e)
 	struct ks_sqlite *sq = ks_to_sqlite(e);
 	bool used = atomic_exchange_explicit(&sq->foreign_used, true, memory_order_seq_cst);
 
+	if (sq->pin)
+		return 1;
 	if (sq->readonly)
 		return watch_foreign(sq);
 	for (int i = 0; i < FOREIGN_SPINS; i++) {
@@ -297,6 +320,7 @@ static uint64_t sqlite_size_bytes(struct ks_engine *e)
 const struct ks_engine_ops ks_engine_sqlite_ops = {
 	.scheme = "sqlite",
 	.help = "a SQLite database on a local disk (sqlite:///PATH)",
+	.snapshots = true,
 	.open = open_sqlite,
 	.close = close_sqlite,
 	.fetch = ks_sqlite_fetch,

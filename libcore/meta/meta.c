@@ -333,8 +333,9 @@ int ks_meta_open(struct ks_meta **out, const char *url, const struct ks_meta_opt
 		return -ENOMEM;
 	m->o = o ? *o : none;
 	m->volume_fd = m->session_fd = -1;
-	m->readonly = m->o.readonly;
+	m->readonly = m->o.readonly || m->o.snapshot;
 	eo.readonly = m->readonly;
+	eo.snapshot = m->o.snapshot;
 	eo.busy_timeout_ns = m->o.busy_timeout_ns;
 	eo.mmap_bytes = m->o.mmap_bytes;
 	pthread_mutex_init(&m->mu, NULL);

@@ -79,6 +79,7 @@ struct ks_meta_hooks {
 
 struct ks_meta_opts {
 	bool readonly;
+	bool snapshot; /* everything is as it was at the open; readonly too (engine.h) */
 	int64_t busy_timeout_ns;
 	uint64_t mmap_bytes;
 	struct ks_meta_hooks hooks; /* zero: nothing is ever open */
@@ -116,6 +117,11 @@ void ks_meta_session_stop(struct ks_meta *m);
 /* The same, but its record stays, as if the process had been killed. */
 void ks_meta_session_leave(struct ks_meta *m);
 uint64_t ks_meta_session_id(const struct ks_meta *m); /* 0: none */
+/*
+ * Until the session ends, every object that metadata names now stays where it is, whatever others delete or rewrite: the session passes no epoch, and no
+ * pack is dropped. Needs a session. Only for as long as a copy of the volume takes: no space comes back meanwhile.
+ */
+int ks_meta_hold(struct ks_meta *m) KS_MUST_CHECK;
 /*
  * What the heartbeat does, once and now: dead sessions, epochs, claims, deleted inodes. For tests, for tools, and before a quota says no. Takes no longer than about
  * @budget_ns (0: until nothing is left to do now).

@@ -59,9 +59,10 @@ struct ks_meta {
 	struct ks_meta_opts o;
 	bool readonly;
 	_Atomic uint64_t capacity, inodes_max; /* as in set, but may change */
-	char *locks;    /* directory of the lock files; NULL: the engine has none */
-	int volume_fd;  /* LOCKS/volume; -1 */
-	int session_fd; /* LOCKS/session-ID; -1 */
+	char *locks;       /* directory of the lock files; NULL: the engine has none */
+	int volume_fd;     /* LOCKS/volume; -1 */
+	int session_fd;    /* LOCKS/session-ID; -1 */
+	_Atomic bool hold; /* this session passes no epoch */
 
 	pthread_mutex_t set_mu; /* held over a transaction, before mu */
 	pthread_mutex_t mu;

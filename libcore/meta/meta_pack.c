@@ -65,17 +65,30 @@ ssize_t ks_meta_packs(struct ks_meta *m, uint64_t after, struct ks_pack_info *ou
 
 struct drop_arg {
 	uint64_t id;
+	bool held; /* somebody copies the volume */
 	bool dropped;
 };
+
+static int drop_claim(void *arg, const void *rec, const struct ks_rec_inode *node)
+{
+	struct drop_arg *d = arg;
+
+	(void)node;
+	d->held = d->held || ((const struct ks_rec_claim *)rec)->ino == KS_CLAIM_PACKS;
+	return d->held;
+}
 
 static int drop_body(struct ks_txn *t, void *arg)
 {
 	struct drop_arg *d = arg;
 	struct ks_rec_pack p = { .id = d->id };
 	struct ks_read rd = { .table = KS_T_PACK, .rec = &p };
-	int r = ks_txn_read(t, &rd, 1);
+	struct ks_scan s = { .table = KS_T_CLAIM, .fn = drop_claim, .arg = d };
+	int r;
 
-	d->dropped = r == 0 && rd.found && p.slices == 0;
+	d->held = false;
+	r = ks_txn_fetch(t, &rd, 1, &s, 1);
+	d->dropped = r == 0 && rd.found && p.slices == 0 && !d->held;
 	if (d->dropped)
 		ks_txn_del(t, KS_T_PACK, &p);
 	return r;

@@ -208,6 +208,7 @@ static void session_end(struct ks_meta *m, bool forget)
 	m->session_fd = -1;
 	atomic_store(&m->sole_epoch, 0);
 	atomic_store(&m->session, 0);
+	atomic_store(&m->hold, false);
 }
 
 void ks_meta_session_stop(struct ks_meta *m)
@@ -223,6 +224,23 @@ void ks_meta_session_leave(struct ks_meta *m)
 uint64_t ks_meta_session_id(const struct ks_meta *m)
 {
 	return atomic_load(&m->session);
+}
+
+static int hold_body(struct ks_txn *t, void *arg)
+{
+	const struct ks_rec_claim *c = arg;
+
+	ks_txn_put(t, KS_T_CLAIM, c);
+	return 0;
+}
+
+int ks_meta_hold(struct ks_meta *m)
+{
+	struct ks_rec_claim c = { .session = atomic_load(&m->session), .ino = KS_CLAIM_PACKS };
+
+	assert(c.session);
+	atomic_store(&m->hold, true);
+	return ks_meta_run(m, hold_body, &c);
 }
 
 /* ---- listing ---- */
@@ -563,6 +581,9 @@ static int tick_epochs(struct ks_meta *m, struct look *k)
 	}
 	if (r < 0 || !me)
 		return r;
+	if (atomic_load(&m->hold))
+		return ks_clock_real_ns() - me->heartbeat_ns > STAMP_NS ? pass(m, id, me->epoch)
+									: 0;
 	if (me->epoch < k->epoch || (alone && atomic_load(&m->sole_epoch) != k->epoch) ||
 	    ks_clock_real_ns() - me->heartbeat_ns > STAMP_NS)
 		r = pass(m, id, k->epoch);

@@ -406,4 +406,98 @@ ON_BOTH(a_backlog_is_reaped)
 	ks_check_eq(count_rows(v, KS_T_FREED), 1500);
 }
 
+/* What a copy of the volume is made from stays, whatever others delete. */
+ON_BOTH(a_held_volume_keeps_its_objects)
+{
+	struct ks_meta *a = v->m, *b = NULL;
+	uint64_t own = mkfile(v, ROOT, "own");
+	uint64_t packed = mkfile(v, ROOT, "packed");
+	struct ks_free_item items[4];
+	bool dropped = true;
+
+	put_slice(v, own, 0, 100, 0);
+	put_slice(v, packed, 0, 100, 1);
+	ks_check_ok(ks_meta_session_start(a, KS_SESSION_MOUNT, "a", "", ""));
+	ks_check_ok(ks_meta_open(&b, v->url, NULL));
+	ks_check_ok(ks_meta_session_start(b, KS_SESSION_TOOL, "b", "", ""));
+	ks_check_ok(ks_meta_hold(b));
+	ks_check_ok(ks_meta_unlink(a, ROOT, "own", NULL));
+	ks_check_ok(ks_meta_unlink(a, ROOT, "packed", NULL));
+	for (int i = 0; i < 6; i++) {
+		ks_check_ok(ks_meta_tick(a, 0));
+		ks_check_ok(ks_meta_tick(b, 0));
+	}
+	ks_check_eq(ks_meta_free_list(a, items, 4), 0);
+	/* Also a pack in which nothing lives because all of it was moved. */
+	ks_check_ok(ks_meta_pack_drop(a, 1, &dropped));
+	ks_check(!dropped);
+	ks_meta_close(b);
+	for (int i = 0; i < 6; i++)
+		ks_check_ok(ks_meta_tick(a, 0));
+	ks_check_eq(ks_meta_free_list(a, items, 4), 2);
+	ks_check_ok(ks_meta_free_done(a, items, 2));
+	ks_check_ok(ks_meta_pack_drop(a, 1, &dropped));
+	ks_check(dropped);
+}
+
+KS_TEST(a_held_pack_without_slices_is_not_dropped)
+{
+	struct vol v = { 0 };
+	struct ks_meta *b = NULL;
+	struct ks_slice_move mv = { .pack = 1, .to_pack = 2 };
+	struct ks_slice_place at;
+	bool dropped = true;
+
+	vol_make(&v, true, NULL);
+	mv.slice = put_slice(&v, mkfile(&v, ROOT, "f"), 0, 100, 1);
+	ks_check_ok(ks_meta_pack_slices(v.m, &mv.slice, 1, &at));
+	mv.off = mv.to_off = at.pack_off;
+	ks_check_ok(ks_meta_open(&b, v.url, NULL));
+	ks_check_ok(ks_meta_session_start(b, KS_SESSION_TOOL, "b", "", ""));
+	ks_check_ok(ks_meta_hold(b));
+	ks_check_ok(ks_meta_slices_move(v.m, &mv, 1));
+	ks_check(mv.moved);
+	ks_check_ok(ks_meta_pack_drop(v.m, 1, &dropped));
+	ks_check(!dropped);
+	ks_meta_close(b);
+	ks_check_ok(ks_meta_pack_drop(v.m, 1, &dropped));
+	ks_check(dropped);
+	ks_meta_close(v.m);
+}
+
+KS_TEST(a_snapshot_does_not_move)
+{
+	struct vol v = { 0 };
+	struct vol old = { 0 };
+	struct ks_meta *none = NULL;
+	bool quiet = ks_fail_quiet(true);
+	struct ks_attr a;
+
+	vol_make(&v, true, NULL);
+	mkfile(&v, ROOT, "before");
+	ks_check_ok(ks_meta_open(&old.m, v.url, &(struct ks_meta_opts){ .snapshot = true }));
+	ks_check(ks_meta_is_readonly(old.m));
+	for (int i = 0; i < 100; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "after%d", i);
+		mkfile(&v, ROOT, name);
+	}
+	ks_check_ok(ks_meta_unlink(v.m, ROOT, "before", NULL));
+	ks_check_eq(ks_meta_lookup(v.m, ROOT, "before", &a), -ENOENT);
+	ks_check_ok(ks_meta_lookup(old.m, ROOT, "before", &a));
+	ks_check_ok(ks_meta_getattr(old.m, a.ino, &a));
+	ks_check_eq(ks_meta_lookup(old.m, ROOT, "after7", &a), -ENOENT);
+	ks_check_eq(count_rows(&old, KS_T_DENTRY), 1);
+	ks_check_eq(count_rows(&v, KS_T_DENTRY), 100);
+	ks_meta_close(old.m);
+	ks_meta_close(v.m);
+	/* An engine that cannot says so. */
+	vol_make(&v, false, NULL);
+	ks_check_eq(ks_meta_open(&none, v.url, &(struct ks_meta_opts){ .snapshot = true }),
+		    -ENOTSUP);
+	ks_meta_close(v.m);
+	ks_fail_quiet(quiet);
+}
+
 KS_TEST_MAIN()

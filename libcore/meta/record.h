@@ -185,8 +185,9 @@ enum { KS_SESSION_MOUNT = 1, KS_SESSION_TOOL = 2 };
 
 struct ks_rec_claim {
 	uint64_t session;
-	uint64_t ino;
+	uint64_t ino; /* KS_CLAIM_PACKS: every pack, of whoever; see ks_meta_hold() */
 };
+#define KS_CLAIM_PACKS 0u
 
 /* Large enough for any record. */
 union ks_record {

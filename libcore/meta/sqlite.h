@@ -127,6 +127,8 @@ struct ks_sqlite {
 	int64_t busy_timeout_ns;
 	uint64_t mmap_bytes;
 	bool readonly;
+	pthread_mutex_t pin_mu;     /* recursive: a scan's callback may read */
+	struct ks_sqlite_conn *pin; /* [pin_mu] the one connection of a snapshot; else NULL */
 
 	struct {
 		_Atomic bool holder;

@@ -277,6 +277,10 @@ int ks_sqlite_fetch(struct ks_engine *e, struct ks_txn *t, struct ks_read *r, si
 	struct ks_sqlite_conn *c;
 	int slot, ret, rc;
 
+	if (sq->pin) {
+		KS_LOCKED(&sq->pin_mu);
+		return fetch_in_txn(sq->pin, r, n, s, ns, a);
+	}
 	if (t)
 		return fetch_in_txn(ks_container_of(t, struct ks_sqlite_txn, t)->conn, r, n, s, ns,
 				    a);
