@@ -339,7 +339,10 @@ acls() { (cd "$1" && find . ! -type l | sort | xargs getfacl -n && find . -print
 	for sig in TERM INT; do
 		KISEKI_FAULT=put:delay=30ms kiseki-cp --json -j 2 -r src "$U:/$sig" >out.json 2>err &
 		pid=$!
-		sleep 0.5
+		for _ in $(seq 300); do
+			[ -z "$(kiseki-ls "$U:/$sig" 2>/dev/null)" ] || break
+			sleep 0.1
+		done
 		kill -$sig $pid 2>/dev/null
 		status=0
 		wait $pid || status=$?
