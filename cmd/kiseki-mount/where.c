@@ -63,12 +63,12 @@ static int check_outside(const char *dir)
 	return 0;
 }
 
-/* Attributes may still be cached; a statfs() always asks. */
+/* Attributes may still be cached; a statfs() always asks. ECONNABORTED: it was just asking when the process was killed. */
 static bool is_dead(const char *dir)
 {
 	struct statfs fs;
 
-	return statfs(dir, &fs) < 0 && errno == ENOTCONN;
+	return statfs(dir, &fs) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
 int mount_check_where(const char *dir)

@@ -158,6 +158,21 @@ few_objects() { [ "$(sql 'select (select count(*) from slice) + (select count(*)
 	[ "$(mounts | grep -c " $M\$")" -eq 1 ]
 }
 
+@test "a mount whose process was killed a moment ago is replaced" {
+	local i pid
+	format
+	for i in 1 2 3 4 5; do
+		kiseki-mount -q -f "${transport[@]}" "$V" "$M" 2>/dev/null 3>&- &
+		pid=$!
+		SECONDS_MAX=50 wait_for daemon >/dev/null
+		sleep "0.0$((i * 17))"
+		kill -KILL "$pid"
+		wait "$pid" || true
+		mount_it
+		umount_it
+	done
+}
+
 @test "a dead mount can be unmounted" {
 	format
 	mount_it
