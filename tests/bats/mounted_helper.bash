@@ -106,10 +106,10 @@ daemon() {
 	return 1
 }
 
-# kill_daemon: as a crash would; returns when the process is gone.
+# kill_daemon [DIR]: as a crash would; returns when the process is gone.
 kill_daemon() {
 	local pid
-	pid=$(daemon)
+	pid=$(daemon "$@")
 	kill -KILL "$pid"
 	while [ -d "/proc/$pid" ]; do
 		sleep 0.02
