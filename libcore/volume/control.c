@@ -289,11 +289,13 @@ static void *listen_for_calls(void *arg)
 	return NULL;
 }
 
+/* It gets its name when it listens: before, whoever starts meanwhile would find nobody behind it, and remove it. */
 static int listen_at(const char *path)
 {
+	KS_AUTO(ks_freep) char *tmp = ks_asprintf("%s~", path);
 	struct sockaddr_un a;
 	KS_AUTO(ks_closep) int fd = -1;
-	int r = address(&a, path);
+	int r = tmp ? address(&a, tmp) : -ENOMEM;
 
 	if (r < 0)
 		return r;
@@ -301,11 +303,14 @@ static int listen_at(const char *path)
 	if (fd < 0)
 		return ks_fail(-errno, "make a control socket");
 	/* The name has our process id: whoever had it before is gone. */
-	unlink(path);
+	unlink(tmp);
 	/* In a directory of mode 0700 it is private before the chmod as well. */
-	if (bind(fd, (struct sockaddr *)(void *)&a, sizeof(a)) < 0 || chmod(path, 0600) < 0 ||
-	    listen(fd, 16) < 0)
-		return ks_fail(-errno, "control socket %s", path);
+	if (bind(fd, (struct sockaddr *)(void *)&a, sizeof(a)) < 0 || chmod(tmp, 0600) < 0 ||
+	    listen(fd, 16) < 0 || rename(tmp, path) < 0) {
+		r = ks_fail(-errno, "control socket %s", path);
+		unlink(tmp);
+		return r;
+	}
 	r = fd;
 	fd = -1;
 	return r;
