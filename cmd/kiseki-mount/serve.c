@@ -5,6 +5,7 @@
  *	open the volume -> mount -> serve; another thread looks at the mount point, and when that has answered, says "ready"
  *	unmounted, or SIGTERM -> flush, end the session -> the process ends
  */
+#include "base/apart.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "fuse/signals.h"
@@ -27,6 +28,7 @@ struct server {
 	struct ks_fuse_signals *signals;
 	char *socket;
 	struct ks_mount_info info;
+	struct ks_apart look;
 	pthread_t probe;
 	bool probing;
 	bool served;
@@ -59,14 +61,20 @@ static void let_go(void)
 		close(null);
 }
 
+static int look(const void *mountpoint, void *st)
+{
+	return stat(mountpoint, st) < 0 ? -errno : 0;
+}
+
 /* The mount point answers only when the kernel, the transport and the volume do. */
 static void *probe(void *p)
 {
 	struct server *s = p;
 	struct stat st;
+	int r = ks_apart_end(&s->look, &st);
 
-	if (stat(arg.mountpoint, &st) < 0) {
-		ks_log(KS_LOG_ERROR, "%s does not answer: %s", arg.mountpoint, ks_strerror(-errno));
+	if (r < 0) {
+		ks_log(KS_LOG_ERROR, "%s does not answer: %s", arg.mountpoint, ks_strerror(r));
 		return NULL;
 	}
 	ks_mount_info_set(&s->info, st.st_dev, ks_fuse_transport(s->fuse));
@@ -199,6 +207,9 @@ static int start_helpers(struct server *s)
 		r = ks_fuse_signals_start(&s->signals, s->fuse, arg.mountpoint, reload);
 	if (r == 0)
 		r = mount_notify_start(s->vol->vfs);
+	/* It is forked before the rings are made: they must not live on in it. */
+	if (r == 0)
+		r = ks_apart_begin(&s->look, look, arg.mountpoint, sizeof(struct stat));
 	if (r == 0) {
 		r = ks_thread_start(&s->probe, "ks-probe", probe, s);
 		s->probing = r == 0;

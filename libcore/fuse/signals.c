@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* signals.c: sigwait(3) in a thread: what a handler may not do, it may. */
 #include "fuse/signals.h"
+#include "base/apart.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/thread.h"
@@ -39,13 +40,27 @@ void ks_fuse_signals_block(void)
 }
 
 /* Pages that programs have changed through a mapping are in the kernel only; this brings them to us, while requests are still answered. */
-static void write_back(const char *mountpoint)
+static int write_back(const void *mountpoint, void *out)
 {
-	KS_AUTO(ks_closep) int fd = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	if (fd < 0 || syncfs(fd) < 0)
-		ks_log(KS_LOG_WARN, "%s: cannot write back mapped files: %s", mountpoint,
-		       ks_strerror(-errno));
+	(void)out;
+	return fd < 0 || syncfs(fd) < 0 ? -errno : 0;
+}
+
+static int unmount(const void *mountpoint, void *out)
+{
+	(void)out;
+	return ks_fuse_umount_root(mountpoint, 0);
+}
+
+/* What this process must answer, and may be killed meanwhile. */
+static int apart(int (*fn)(const void *, void *), const char *mountpoint)
+{
+	struct ks_apart a;
+	int r = ks_apart_begin(&a, fn, mountpoint, 0);
+
+	return r < 0 ? fn(mountpoint, NULL) : ks_apart_end(&a, NULL);
 }
 
 /* Who reads the access log would keep the mount in use: it ends, and they have a moment to close it. */
@@ -63,13 +78,18 @@ static void end_mount(struct ks_fuse_signals *s)
 	int r;
 
 	end_streams(s->f);
-	r = ks_fuse_umount(s->mountpoint, 0);
+	r = geteuid() == 0 ? apart(unmount, s->mountpoint) : ks_fuse_umount(s->mountpoint, 0);
 	/* Unmounted: the kernel ends the session, after it has written everything back. */
 	if (r == 0)
 		return;
 	if (r == -EBUSY)
 		ks_log(KS_LOG_WARN, "%s is in use; detaching it", s->mountpoint);
-	write_back(s->mountpoint);
+	else
+		ks_log(KS_LOG_WARN, "%s cannot be unmounted: %s", s->mountpoint, ks_strerror(r));
+	r = apart(write_back, s->mountpoint);
+	if (r < 0)
+		ks_log(KS_LOG_WARN, "%s: cannot write back mapped files: %s", s->mountpoint,
+		       ks_strerror(r));
 	ks_fuse_stop(s->f);
 }
 

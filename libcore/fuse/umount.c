@@ -69,15 +69,21 @@ static int by_helper(const char *mountpoint, unsigned int flags)
 		       mountpoint, said);
 }
 
-int ks_fuse_umount(const char *mountpoint, unsigned int flags)
+int ks_fuse_umount_root(const char *mountpoint, unsigned int flags)
 {
 	int mnt = UMOUNT_NOFOLLOW;
 
-	if (geteuid() != 0)
-		return by_helper(mountpoint, flags);
 	mnt |= flags & KS_UMOUNT_LAZY ? MNT_DETACH : 0;
 	mnt |= flags & KS_UMOUNT_FORCE ? MNT_FORCE : 0;
-	if (umount2(mountpoint, mnt) == 0)
-		return 0;
-	return errno == EBUSY ? -EBUSY : ks_fail(-errno, "unmount %s", mountpoint);
+	return umount2(mountpoint, mnt) < 0 ? -errno : 0;
+}
+
+int ks_fuse_umount(const char *mountpoint, unsigned int flags)
+{
+	int r;
+
+	if (geteuid() != 0)
+		return by_helper(mountpoint, flags);
+	r = ks_fuse_umount_root(mountpoint, flags);
+	return r == 0 || r == -EBUSY ? r : ks_fail(r, "unmount %s", mountpoint);
 }

@@ -12,5 +12,7 @@ enum {
 
 /* Return: 0; -EBUSY somebody uses it, not raised; -errno, raised. May run a program: from a process with threads this is safe. */
 int ks_fuse_umount(const char *mountpoint, unsigned int flags) KS_MUST_CHECK;
+/* The system call alone, bare errors: also after a fork. */
+int ks_fuse_umount_root(const char *mountpoint, unsigned int flags) KS_MUST_CHECK;
 
 #endif

@@ -356,6 +356,9 @@ static void *queue_main(void *arg)
 	tls_queue = q;
 	bind_to_cpu(q->id);
 	have = io_uring_queue_init_params(u->depth + 2, &q->ring, &p) == 0;
+	/* A child that looks at our mount must not keep it alive when we are dead (base/apart.h). */
+	if (have)
+		KS_IGNORE(io_uring_ring_dontfork(&q->ring) < 0);
 
 	bool ok = have && io_uring_register_files(&q->ring, &u->fd, 1) == 0;
 

@@ -9,6 +9,7 @@
  *	--threads N   so many processes (default 2)
  *	--calm        with spells of a few seconds in which nothing is synced and the file system is left alone with what it has to do
  *	--also DIR2   DIR on another mount: some of what is overwritten in place goes through that
+ *	--errors LIST operations may fail with these (EIO,ENOSPC,...), and are then given up
  *	--cp VOLUME:/DIR   also copy files in, and within, with kiseki-cp, which promises that they are durable; DIR is the directory in the volume
  *
  * Exit status: 0 done or the mount died, 1 an operation failed on a mount that lives, 2 could not run.
@@ -16,6 +17,7 @@
 #include "crashlog.h"
 #include <fcntl.h>
 #include <getopt.h>
+#include <setjmp.h>
 #include <sys/stat.h>
 
 enum { NAMES = 30, COPIES = 4, SLOT = 8, LARGEST = 9 * MIB };
@@ -37,16 +39,29 @@ static const char *dir, *cp_to, *log_path;
 static int dir_fd, also_fd = -1, log_fd;
 static struct entry entries[NAMES];
 static uint8_t *buf;
-static uint64_t promises;
+static uint64_t promises, failures;
 static unsigned me;
 static bool calm;
+static int allowed[8]; /* errors that may reach us */
+static unsigned nallowed;
+static jmp_buf next_op;
+static int open_fd = -1; /* of the operation that is on */
 
-/* The mount died: all is well so far. Anything else is a finding. */
+/*
+ * The mount died: all is well so far. An error that may be gives the operation up: what it had begun may have happened or not. Anything else is a
+ * finding.
+ */
 static __attribute__((noreturn)) void stopped(const char *what)
 {
 	int e = errno;
 	struct stat st;
 
+	for (unsigned i = 0; i < nallowed; i++) {
+		if (e == allowed[i]) {
+			failures++;
+			longjmp(next_op, 1);
+		}
+	}
 	for (int i = 0; i < 20; i++) {
 		if (e == ENOTCONN || e == ECONNABORTED || e == ENODEV || stat(dir, &st) < 0) {
 			printf("crashwriter %u: %llu promises, then %s: %s\n", me,
@@ -90,6 +105,7 @@ static int must_open_at(int at, const char *name, int flags)
 
 	if (fd < 0)
 		stopped("open");
+	open_fd = fd;
 	return fd;
 }
 
@@ -100,6 +116,7 @@ static int must_open(const char *name, int flags)
 
 static void must_close(int fd)
 {
+	open_fd = -1;
 	if (close(fd) < 0)
 		stopped("close");
 }
@@ -363,11 +380,19 @@ static void in_place(struct rng *r, struct pages *f, bool sync)
 	must_close(fd);
 }
 
-static void one_op(struct rng *r, struct pages *f, bool sync)
+/* What is in the file is not known any more: the next operation makes it anew. Nor is what is in pages that were not synced. */
+static void given_up(struct entry *e, struct pages *f)
 {
-	struct entry *e = &entries[below(r, NAMES)];
-	uint64_t what = below(r, 100);
+	e->exists = false;
+	memset(f->unsynced, -1, sizeof(f->unsynced));
+	if (open_fd >= 0)
+		close(open_fd);
+	open_fd = -1;
+	sleep_ms(2);
+}
 
+static void change(struct rng *r, struct entry *e, struct pages *f, bool sync, uint64_t what)
+{
 	if (sync && cp_to && one_in(r, 25))
 		copy_in(r);
 	else if (what < 15)
@@ -384,14 +409,22 @@ static void one_op(struct rng *r, struct pages *f, bool sync)
 		gone(r, e, sync);
 }
 
+/* @what: below 100. */
+static void one_op(struct rng *r, struct pages *f, bool sync, uint64_t what)
+{
+	struct entry *e = &entries[below(r, NAMES)];
+
+	if (setjmp(next_op) == 0)
+		change(r, e, f, sync, what);
+	else
+		given_up(e, f);
+}
+
 /* What was synced is replaced and removed; the file system has time to throw it away, and to write what it need not. */
 static void rest(struct rng *r, struct pages *f)
 {
 	for (uint64_t n = 5 + below(r, 20); n > 0; n--) {
-		if (one_in(r, 2))
-			in_place(r, f, false);
-		else
-			one_op(r, f, false);
+		one_op(r, f, false, one_in(r, 2) ? 0 : below(r, 100));
 		sleep_ms(one_in(r, 10) ? 1000 : (long)below(r, 150));
 	}
 }
@@ -407,20 +440,44 @@ static void run(uint64_t seed, uint64_t ops, int64_t end_ns)
 	for (int i = 0; i < NAMES; i++)
 		snprintf(entries[i].name, CRASH_NAME, "p%u-f%d", me, i);
 	for (uint64_t i = 0; i < ops && now_ns() < end_ns; i++) {
-		one_op(&r, &pages, true);
+		one_op(&r, &pages, true, below(&r, 100));
 		if (calm && one_in(&r, 40))
 			rest(&r, &pages);
 	}
-	printf("crashwriter %u: %llu promises\n", me, (unsigned long long)promises);
+	printf("crashwriter %u: %llu promises, %llu failures\n", me, (unsigned long long)promises,
+	       (unsigned long long)failures);
 	fflush(stdout);
+}
+
+static void allow(char *names)
+{
+	static const struct {
+		const char *name;
+		int err;
+	} known[] = {
+		{ "EIO", EIO }, { "ENOSPC", ENOSPC }, { "EDQUOT", EDQUOT }, { "EROFS", EROFS }
+	};
+	char *name;
+
+	while ((name = strsep(&names, ","))) {
+		unsigned i = 0;
+
+		while (i < ARRAY_SIZE(known) && strcmp(known[i].name, name) != 0)
+			i++;
+		if (i == ARRAY_SIZE(known) || nallowed == ARRAY_SIZE(allowed))
+			exit(64);
+		allowed[nallowed++] = known[i].err;
+	}
 }
 
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "seed", 1, NULL, 's' },    { "ops", 1, NULL, 'o' }, { "threads", 1, NULL, 't' },
-		{ "seconds", 1, NULL, 'e' }, { "cp", 1, NULL, 'p' },  { "calm", 0, NULL, 'c' },
-		{ "also", 1, NULL, 'a' },    { NULL, 0, NULL, 0 }
+		{ "seed", 1, NULL, 's' },    { "ops", 1, NULL, 'o' },
+		{ "threads", 1, NULL, 't' }, { "seconds", 1, NULL, 'e' },
+		{ "cp", 1, NULL, 'p' },      { "calm", 0, NULL, 'c' },
+		{ "also", 1, NULL, 'a' },    { "errors", 1, NULL, 'x' },
+		{ NULL, 0, NULL, 0 }
 	};
 	uint64_t seed = (uint64_t)time(NULL), ops = UINT64_MAX, seconds = 30;
 	unsigned procs = 2;
@@ -440,6 +497,8 @@ int main(int argc, char **argv)
 			cp_to = optarg;
 		else if (c == 'c')
 			calm = true;
+		else if (c == 'x')
+			allow(optarg);
 		else if (c == 'a' && (also_fd = open(optarg, O_RDONLY | O_DIRECTORY)) < 0)
 			die("%s", optarg);
 		else if (c == 'a')
@@ -448,8 +507,9 @@ int main(int argc, char **argv)
 			return 64;
 	}
 	if (argc - optind != 2) {
-		fprintf(stderr, "usage: crashwriter [--seed N] [--ops N] [--seconds N] [--threads "
-				"N] [--calm] [--also DIR2] [--cp VOLUME:/DIR] DIR LOG\n");
+		fprintf(stderr,
+			"usage: crashwriter [--seed N] [--ops N] [--seconds N] [--threads "
+			"N] [--calm] [--errors LIST] [--also DIR2] [--cp VOLUME:/DIR] DIR LOG\n");
 		return 64;
 	}
 	dir = argv[optind];
