@@ -36,6 +36,8 @@ struct ks_data_host {
 	int (*block)(void *arg, uint64_t slice, uint32_t idx, struct ks_block_index *out);
 	/* All or nothing. *change: the inode's change counter afterwards. -ENOENT: the inode is gone, the data is dropped without error. */
 	int (*commit)(void *arg, const struct ks_file_commit *c, uint64_t *change);
+	/* Optional. Nothing may be stored now: what is left of the disk is for deletions. */
+	bool (*is_full)(void *arg);
 	/* Optional. Data or hole at or after @off among what is committed, up to the committed size; -ENXIO: none. NULL: the maps are walked chunk by chunk. */
 	int (*seek)(void *arg, uint64_t ino, uint64_t off, bool hole, uint64_t *out);
 	void *arg;

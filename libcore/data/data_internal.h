@@ -165,6 +165,8 @@ void ks_fmap_drop_all(struct ks_file *f);
 void ks_fmap_commit(struct ks_file *f, struct slice *const *v, size_t n, uint64_t change);
 
 /* ---- upload.c ---- */
+/* Before anything is stored: 0, or -ENOSPC, bare. */
+int ks_data_may_store(struct ks_data *d) KS_MUST_CHECK;
 /* Runs or queues every block that is not stored yet, and waits. The slices are frozen and being flushed. 0 or the first error; each slice has its own in err. */
 int ks_upload_slices(struct ks_data *d, struct slice *const *v, size_t n);
 void ks_upload_queue(struct ks_data *d, struct block *first); /* linked by next_new */

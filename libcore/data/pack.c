@@ -153,8 +153,10 @@ static int current(struct ks_pack *p, struct ks_pack_log **out)
 {
 	struct ks_pack_log *old = NULL;
 	struct ks_pack_log *new = NULL;
-	int r = 0;
+	int r = ks_data_may_store(p->d);
 
+	if (r < 0)
+		return r;
 	ks_mutex_lock(&p->mu);
 	while (p->opening)
 		ks_cond_wait(&p->cv, &p->mu, -1);
@@ -239,8 +241,9 @@ static int log_write(struct ks_pack_log *o, const struct iovec *iov, int niov, u
 	int r = ks_appender_write(o->a, iov, niov, off);
 
 	if (r < 0) {
-		/* Whatever is the matter with this pack, the next attempt gets a new one. */
-		ks_data_pack_retire(p->d, o->id);
+		/* Whatever is the matter with this pack, the next attempt gets a new one; on a full disk that would not help. */
+		if (r != -ENOSPC && r != -EDQUOT)
+			ks_data_pack_retire(p->d, o->id);
 		return r;
 	}
 	ks_atomic_add(&p->d->uploads, 1);

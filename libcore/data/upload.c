@@ -23,6 +23,13 @@ static void numbering_ends(struct slice *s, uint64_t id)
 		ks_list_del(&s->numbered);
 }
 
+int ks_data_may_store(struct ks_data *d)
+{
+	const struct ks_data_host *h = &d->o.host;
+
+	return h->is_full && h->is_full(h->arg) ? -ENOSPC : 0;
+}
+
 int ks_slice_take_id(struct slice *s)
 {
 	const struct ks_data_host *h = &s->d->o.host;
@@ -103,8 +110,10 @@ static int put_block(struct block *b, uint32_t *sums)
 	char key[KS_KEY_STR];
 	uint32_t rest = b->size % 4096;
 	int n = 0;
-	int r = ks_slice_take_id(s);
+	int r = ks_data_may_store(d);
 
+	if (r == 0)
+		r = ks_slice_take_id(s);
 	if (r < 0)
 		return r;
 	ks_mutex_lock(&s->mu);

@@ -628,6 +628,11 @@ void ks_engine_close(struct ks_engine *e)
 		e->ops->close(e);
 }
 
+bool ks_engine_is_full(struct ks_engine *e)
+{
+	return e->ops->is_full && e->ops->is_full(e);
+}
+
 uint64_t ks_engine_foreign_version(struct ks_engine *e)
 {
 	return e->ops->foreign_version ? e->ops->foreign_version(e) : 0;

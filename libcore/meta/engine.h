@@ -161,6 +161,9 @@ int ks_engine_open(struct ks_engine **out, const char *url,
 		   const struct ks_engine_opts *opts) KS_MUST_CHECK;
 void ks_engine_close(struct ks_engine *e); /* NULL is fine */
 
+/* The database's disk is full: what makes it grow fails with -ENOSPC, and other data should leave the rest of the disk to deletions. */
+bool ks_engine_is_full(struct ks_engine *e);
+
 /* A number that changes when another process has committed; 0: the engine cannot say. One trip, or none. */
 uint64_t ks_engine_foreign_version(struct ks_engine *e);
 

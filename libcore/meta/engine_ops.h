@@ -99,6 +99,7 @@ struct ks_engine_ops {
 	int (*sync)(struct ks_engine *e, uint64_t begun);
 	uint64_t (*foreign_version)(struct ks_engine *e); /* NULL: cannot say */
 	uint64_t (*size_bytes)(struct ks_engine *e);
+	bool (*is_full)(struct ks_engine *e); /* NULL: never */
 };
 
 /* For run(): a transaction from the engine's own reused storage. */

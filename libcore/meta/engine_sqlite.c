@@ -159,6 +159,19 @@ static int pin(struct ks_sqlite *sq)
 	return r < 0 ? r : ks_sqlite_query_int(sq->pin, "SELECT count(*) FROM setting", &v);
 }
 
+/* The log and its index must be made anew: on a full disk at the reserve's cost. */
+static int open_writer_full(struct ks_sqlite *sq, const struct ks_engine_opts *o)
+{
+	int r = open_writer(sq, o->create, o->cache_bytes);
+
+	if (r != -ENOSPC || o->create)
+		return r;
+	ks_sqlite_conn_close(sq->run.conn);
+	sq->run.conn = NULL;
+	ks_sqlite_reserve_give_up(sq);
+	return open_writer(sq, false, o->cache_bytes);
+}
+
 static int cpus(void)
 {
 	cpu_set_t set;
@@ -203,19 +216,22 @@ static int open_sqlite(struct ks_engine **out, const char *rest, const struct ks
 	sq->busy_timeout_ns = opts->busy_timeout_ns;
 	sq->mmap_bytes = opts->mmap_bytes ? opts->mmap_bytes : MMAP_DEFAULT;
 	sq->readonly = opts->readonly;
+	sq->making = opts->create;
+	sq->log_frames = ks_sqlite_log_frames(rest);
 	sq->foreign = 1;
 	/* One CPU is the holder's. */
 	sq->run.spinners = cpus() - 1;
 	r = init_locks(sq);
 	sq->path = strdup(rest);
 	sq->wal_path = ks_asprintf("%s-wal", rest);
-	if (r == 0 && (!sq->path || !sq->wal_path))
+	sq->reserve_path = ks_asprintf("%s-reserve", rest);
+	if (r == 0 && (!sq->path || !sq->wal_path || !sq->reserve_path))
 		r = -ENOMEM;
 	if (r == 0 && opts->create && opts->readonly)
 		r = -EINVAL;
 	if (r == 0)
 		r = sq->readonly ? open_readonly(sq, opts->snapshot, opts->cache_bytes)
-				 : open_writer(sq, opts->create, opts->cache_bytes);
+				 : open_writer_full(sq, opts);
 	if (r == 0 && opts->snapshot)
 		r = pin(sq);
 	if (r < 0) {
@@ -253,6 +269,7 @@ static void close_sqlite(struct ks_engine *e)
 	pthread_mutex_destroy(&sq->foreign_mu);
 	pthread_mutex_destroy(&sq->pin_mu);
 	free(sq->uri);
+	free(sq->reserve_path);
 	free(sq->wal_path);
 	free(sq->path);
 	free(sq);
@@ -317,6 +334,11 @@ static uint64_t sqlite_size_bytes(struct ks_engine *e)
 	return n + (stat(sq->wal_path, &wal) == 0 ? (uint64_t)wal.st_blocks * 512 : 0);
 }
 
+static bool sqlite_is_full(struct ks_engine *e)
+{
+	return ks_sqlite_is_still_full(ks_to_sqlite(e));
+}
+
 const struct ks_engine_ops ks_engine_sqlite_ops = {
 	.scheme = "sqlite",
 	.help = "a SQLite database on a local disk (sqlite:///PATH)",
@@ -329,4 +351,5 @@ const struct ks_engine_ops ks_engine_sqlite_ops = {
 	.sync_begin = ks_sqlite_sync_begin,
 	.foreign_version = sqlite_foreign_version,
 	.size_bytes = sqlite_size_bytes,
+	.is_full = sqlite_is_full,
 };

@@ -11,6 +11,7 @@
  *	sqlite_apply.c	 one body's buffered writes
  *	sqlite_run.c	 the writer: flat combining
  *	sqlite_wal.c	 checkpoints
+ *	sqlite_full.c	 what a full disk still takes
  *	sqlite_sync.c	 what makes commits durable
  *	sqlite_keep.c	 saves readers a system call
  *	sqlite_vfs.c	 writes a commit's frames with one system call
@@ -123,9 +124,12 @@ struct ks_sqlite {
 	struct ks_engine base;
 	char *path;
 	char *wal_path;
+	char *reserve_path;
 	char *uri; /* immutable: the form to open; else NULL */
 	int64_t busy_timeout_ns;
 	uint64_t mmap_bytes;
+	uint32_t log_frames; /* a log so long is worth stopping the writers to let it start over */
+	bool making;         /* the database does not have its final name yet */
 	bool readonly;
 	pthread_mutex_t pin_mu;     /* recursive: a scan's callback may read */
 	struct ks_sqlite_conn *pin; /* [pin_mu] the one connection of a snapshot; else NULL */
@@ -159,6 +163,7 @@ struct ks_sqlite {
 	_Atomic bool ckpt_started; /* [ckpt_start_mu to change] */
 	bool ckpt_warned;          /* by the thread */
 	bool ckpt_failing;         /* [ckpt_mu] said once until it works again */
+	bool ckpt_ok;              /* [ckpt_mu] the last one did all it was asked for */
 	_Atomic int ckpt_bell;     /* futex: goes up to wake the thread */
 	_Atomic bool ckpt_stop;
 	_Atomic uint32_t ckpt_base;  /* frames the last checkpoint had copied */
@@ -166,6 +171,10 @@ struct ks_sqlite {
 	_Atomic bool wal_dirty;      /* committed since the last checkpoint began */
 	_Atomic bool ckpt_rung;      /* the thread has been woken already */
 	_Atomic bool ckpt_wanted;    /* the holder is to finish the log while nobody writes */
+
+	_Atomic bool ckpt_full;   /* the last checkpoint found no room */
+	_Atomic bool full;        /* the disk is: see sqlite_full.c */
+	_Atomic bool reserve_was; /* the reserve has been there */
 
 	pthread_mutex_t keep_mu;
 	struct ks_sqlite_conn *keep; /* [keep_mu] */
@@ -205,6 +214,7 @@ int ks_sqlite_conn_open(struct ks_sqlite_conn **out, struct ks_sqlite *sq,
 void ks_sqlite_conn_close(struct ks_sqlite_conn *c); /* NULL is fine */
 /* Raises what SQLite reported: the file, the cause, the way out. */
 int ks_sqlite_fail(struct ks_sqlite *sq, sqlite3 *db, int rc, const char *what);
+bool ks_sqlite_is_full(sqlite3 *db, int rc); /* was there no room? */
 int ks_sqlite_exec(struct ks_sqlite_conn *c, const char *sql, const char *what) KS_MUST_CHECK;
 /* The first column of the first row. */
 int ks_sqlite_query_int(struct ks_sqlite_conn *c, const char *sql, int64_t *out) KS_MUST_CHECK;
@@ -324,6 +334,21 @@ void ks_sqlite_ckpt_stop(struct ks_sqlite *sq);
 void ks_sqlite_ckpt_finish(
 	struct ks_sqlite
 		*sq); /* Needs the writer. If ckpt_wanted asks for it, or the log is too long. */
+
+/* Needs the writer. Copies the whole log, and lets it start over; waits up to @wait_ns for readers. */
+bool ks_sqlite_ckpt_restart(struct ks_sqlite *sq, int64_t wait_ns);
+
+/* ---- sqlite_full.c ---- */
+
+uint32_t ks_sqlite_log_frames(const char *path); /* by the size of the disk that @path is on */
+
+bool ks_sqlite_grows(const struct ks_txn *t); /* what is not taken on a full disk */
+/* Needs the writer. A transaction met a full disk: does what can be done next (*step: 0 at first); false: nothing more. */
+bool ks_sqlite_make_room(struct ks_sqlite *sq, int *step, bool grows);
+void ks_sqlite_set_full(struct ks_sqlite *sq, bool full);
+bool ks_sqlite_is_still_full(struct ks_sqlite *sq);
+void ks_sqlite_reserve_give_up(struct ks_sqlite *sq);
+void ks_sqlite_reserve_keep(struct ks_sqlite *sq); /* once a second */
 
 /* ---- sqlite_sync.c ---- */
 

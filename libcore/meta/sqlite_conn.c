@@ -27,11 +27,22 @@ static int cantopen_errno(int sys)
 		       : -EACCES;
 }
 
+static bool is_full(int rc, int sys)
+{
+	return (rc & 0xff) == SQLITE_FULL ||
+	       ((sys == ENOSPC || sys == EDQUOT) &&
+		((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN));
+}
+
+bool ks_sqlite_is_full(sqlite3 *db, int rc)
+{
+	return rc != SQLITE_OK && is_full(rc, sqlite3_system_errno(db));
+}
+
 static int rc_errno(int rc, int sys, const char **hint)
 {
 	*hint = NULL;
-	if ((rc & 0xff) != SQLITE_OK && (sys == ENOSPC || sys == EDQUOT) &&
-	    ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN))
+	if (is_full(rc, sys))
 		rc = SQLITE_FULL;
 	switch (rc & 0xff) {
 	case SQLITE_FULL:
@@ -356,7 +367,7 @@ static void configure_once(void)
 /* What holds for every connection; nothing here writes. */
 static int conn_settings(struct ks_sqlite_conn *c, enum ks_sqlite_role role)
 {
-	char sql[200];
+	char sql[256];
 
 	sqlite3_extended_result_codes(c->db, 1);
 	sqlite3_busy_handler(c->db, on_busy, c);
@@ -367,8 +378,9 @@ static int conn_settings(struct ks_sqlite_conn *c, enum ks_sqlite_role role)
 	sqlite3_wal_autocheckpoint(c->db, 0);
 	snprintf(sql, sizeof(sql),
 		 "PRAGMA mmap_size=%llu;PRAGMA synchronous=NORMAL;PRAGMA temp_store=MEMORY;"
-		 "PRAGMA journal_size_limit=67108864;%s",
+		 "PRAGMA journal_size_limit=%llu;%s",
 		 (unsigned long long)c->sq->mmap_bytes,
+		 (unsigned long long)c->sq->log_frames * 4 * KS_SQLITE_PAGE,
 		 role == KS_SQLITE_READER ? "PRAGMA query_only=1"
 					  : "PRAGMA cache_size=-16384;PRAGMA cache_spill=0");
 	return ks_sqlite_exec(c, sql, "open");

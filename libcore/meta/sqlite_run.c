@@ -41,6 +41,8 @@ struct ks_sqlite_req {
 	void *arg;
 	int result;
 	_Atomic int state;
+	bool no_room; /* its writes, or the commit, met a full disk */
+	bool grows;   /* it is one that a full disk does not take */
 	bool raised;
 	char text[512]; /* when raised */
 	char hint[512];
@@ -155,8 +157,14 @@ static int run_body(struct ks_sqlite *sq, struct ks_sqlite_req *q, bool *spoiled
 	if (r == 0 && t->nw) {
 		atomic_fetch_add_explicit(&sq->base.commits, 1, memory_order_relaxed);
 		*wrote = true;
-		r = ks_sqlite_apply(sq->run.conn, t, spoiled);
-		*spoiled &= r < 0;
+		q->grows = ks_sqlite_grows(t);
+		if (q->grows && ks_sqlite_is_still_full(sq)) {
+			r = -ENOSPC; /* said once, by ks_sqlite_set_full() */
+		} else {
+			r = ks_sqlite_apply(sq->run.conn, t, spoiled);
+			*spoiled &= r < 0;
+			q->no_room = r == -ENOSPC;
+		}
 	}
 	if (sqlite3_get_autocommit(sq->run.conn->db)) {
 		*spoiled = true;
@@ -224,10 +232,21 @@ static void run_together(struct ks_sqlite *sq, struct ks_sqlite_req *list, unsig
 		*spoiled = true;
 	} else if (r < 0 && (last->result == 0 || last->result == -EAGAIN)) {
 		last->result = r;
+		last->no_room = r == -ENOSPC;
 		keep_text(last, r);
 	} else if (r == 0 && wrote) {
 		atomic_fetch_add_explicit(&sq->base.batches, 1, memory_order_relaxed);
 	}
+}
+
+static void run_alone(struct ks_sqlite *sq, struct ks_sqlite_req *q)
+{
+	bool again;
+
+	q->next = NULL;
+	q->no_room = false;
+	ks_fail_clear();
+	run_together(sq, q, 1, &again);
 }
 
 /* Needs the writer. Delivers every result. Returns how many bodies there were. */
@@ -241,15 +260,12 @@ static unsigned int serve(struct ks_sqlite *sq, struct ks_sqlite_req *list)
 	ks_fail_clear();
 	run_together(sq, list, BATCH_MAX, &spoiled);
 	for (q = list; q; q = next) {
-		bool alone;
-
 		next = q->next;
 		total++;
-		if (spoiled) {
-			q->next = NULL;
-			ks_fail_clear();
-			run_together(sq, q, 1, &alone);
-		}
+		if (spoiled)
+			run_alone(sq, q);
+		for (int step = 0; q->no_room && ks_sqlite_make_room(sq, &step, q->grows);)
+			run_alone(sq, q);
 		tell(q, DONE);
 	}
 	ks_fail_quiet(quiet);
@@ -391,6 +407,8 @@ int ks_sqlite_run(struct ks_engine *e, ks_body_fn *body, void *arg)
 	q.body = body;
 	q.arg = arg;
 	q.result = -EIO;
+	q.no_room = false;
+	q.grows = false;
 	q.raised = false;
 	atomic_init(&q.state, WAITING);
 	q.next = atomic_load_explicit(&sq->run.waiting, memory_order_relaxed);

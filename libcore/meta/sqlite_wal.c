@@ -5,7 +5,7 @@
  * A thread of its own copies the log into the database, so that no caller waits for the disk: a passive checkpoint whenever the log has grown
  * by SOFT_FRAMES, and after a second when anything was written. While callers go on writing, a passive checkpoint never reaches the end of the
  * log, and only a log that was copied to its end starts over. So, once the log is long, the thread asks the holder of the writer
- * to copy the short rest between two transactions (ckpt_wanted). Writers that are faster than the disk for long wait for the whole copy (STOP_FRAMES).
+ * to copy the short rest between two transactions (ckpt_wanted). Writers that are faster than the disk for long wait for the whole copy (STOP).
  * A reader with an old snapshot can still hold the log back; that is said once.
  */
 #include "meta/sqlite.h"
@@ -13,11 +13,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#define SOFT_FRAMES 1000u   /* 4 MiB */
-#define FINISH_FRAMES 4000u /* 16 MiB: worth stopping the writers for a moment */
-#define FORCE_FRAMES 16000u /* 64 MiB: worth stopping them for longer */
-#define STOP_FRAMES                                                                                \
-	32000u /* 128 MiB: they wait, whatever it takes; and again with every FINISH_FRAMES more */
+#define SOFT_FRAMES 1000u /* 4 MiB */
+/* In units of sq->log_frames, 16 MiB unless the disk is small: that much is worth stopping the writers for a moment. */
+#define FORCE 4u      /* worth stopping them for longer */
+#define STOP 8u       /* they wait, whatever it takes; and again with every unit more */
 #define SOFT_PASSES 4 /* each copies what was written during the one before */
 #define PERIOD_NS KS_NS_PER_S
 #define FINISH_WAIT_NS                                                                             \
@@ -42,7 +41,8 @@ static int on_commit(void *arg, sqlite3 *db, const char *name, int frames)
 	atomic_store_explicit(&sq->wal_dirty, true, memory_order_relaxed);
 	if (n < base)
 		base = 0; /* it has started over */
-	if (n - base > SOFT_FRAMES && !atomic_load_explicit(&sq->ckpt_rung, memory_order_relaxed) &&
+	if (n - base > ks_min(SOFT_FRAMES, sq->log_frames) &&
+	    !atomic_load_explicit(&sq->ckpt_rung, memory_order_relaxed) &&
 	    !atomic_exchange(&sq->ckpt_rung, true))
 		ring(sq);
 	return SQLITE_OK;
@@ -54,19 +54,24 @@ void ks_sqlite_wal_watch(struct ks_sqlite *sq)
 }
 
 /* Returns how many frames of the log are still to be copied; *len: its length. Needs ckpt_mu. */
-static uint32_t checkpoint(struct ks_sqlite *sq, int mode, uint32_t *len)
+static uint32_t checkpoint(struct ks_sqlite *sq, int mode, int64_t wait_ns, uint32_t *len)
 {
 	int nlog = -1, ncopied = -1;
 	int rc;
 
 	*len = 0;
+	sq->ckpt_ok = false;
 	if (!sq->ckpt && ks_sqlite_conn_open(&sq->ckpt, sq, KS_SQLITE_WRITER) < 0)
 		return 0;
-	sq->ckpt->busy_limit_ns = FINISH_WAIT_NS;
+	sq->ckpt->busy_limit_ns = wait_ns;
 	ks_sqlite_keep_suspend(sq);
 	rc = sqlite3_wal_checkpoint_v2(sq->ckpt->db, NULL, mode, &nlog, &ncopied);
 	ks_sqlite_keep_resume(sq);
-	if (rc == SQLITE_OK) {
+	atomic_store(&sq->ckpt_full, ks_sqlite_is_full(sq->ckpt->db, rc));
+	if (atomic_load(&sq->ckpt_full))
+		ks_sqlite_set_full(sq, true);
+	sq->ckpt_ok = rc == SQLITE_OK;
+	if (sq->ckpt_ok) {
 		sq->ckpt_failing = false;
 	} else if ((rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_LOCKED &&
 		   !sq->ckpt_failing) {
@@ -86,8 +91,8 @@ void ks_sqlite_ckpt_finish(struct ks_sqlite *sq)
 	uint32_t len;
 
 	/* Shorter than it was: it has started over since. */
-	if (now >= STOP_FRAMES &&
-	    (now < sq->run.stopped_at || now - sq->run.stopped_at >= FINISH_FRAMES)) {
+	if (now >= STOP * sq->log_frames &&
+	    (now < sq->run.stopped_at || now - sq->run.stopped_at >= sq->log_frames)) {
 		ks_mutex_lock(&sq->ckpt_mu);
 		sq->run.stopped_at = now;
 	} else if (!atomic_load_explicit(&sq->ckpt_wanted, memory_order_relaxed) ||
@@ -95,8 +100,17 @@ void ks_sqlite_ckpt_finish(struct ks_sqlite *sq)
 		return; /* when the thread is at it, it will ask again */
 	}
 	atomic_store(&sq->ckpt_wanted, false);
-	checkpoint(sq, SQLITE_CHECKPOINT_RESTART, &len);
+	checkpoint(sq, SQLITE_CHECKPOINT_RESTART, FINISH_WAIT_NS, &len);
 	ks_mutex_unlock(&sq->ckpt_mu);
+}
+
+bool ks_sqlite_ckpt_restart(struct ks_sqlite *sq, int64_t wait_ns)
+{
+	uint32_t len;
+
+	KS_LOCKED(&sq->ckpt_mu);
+	checkpoint(sq, SQLITE_CHECKPOINT_RESTART, ks_max(wait_ns, FINISH_WAIT_NS), &len);
+	return sq->ckpt_ok;
 }
 
 static void copy_log(struct ks_sqlite *sq)
@@ -105,9 +119,9 @@ static void copy_log(struct ks_sqlite *sq)
 
 	for (int i = 0; i < SOFT_PASSES; i++) {
 		ks_mutex_lock(&sq->ckpt_mu);
-		rest = checkpoint(sq, SQLITE_CHECKPOINT_PASSIVE, &len);
+		rest = checkpoint(sq, SQLITE_CHECKPOINT_PASSIVE, FINISH_WAIT_NS, &len);
 		ks_mutex_unlock(&sq->ckpt_mu);
-		if (len < FINISH_FRAMES || rest == before)
+		if (len < sq->log_frames || rest == before)
 			break;
 		before = rest;
 		/* How much has been written since is what the next pass would copy. */
@@ -115,12 +129,13 @@ static void copy_log(struct ks_sqlite *sq)
 		    SOFT_FRAMES / 2)
 			break;
 	}
-	if (len < FINISH_FRAMES)
+	if (len < sq->log_frames)
 		return;
 	atomic_store(&sq->ckpt_wanted, true);
 	if (ks_sqlite_try_hold(sq))
 		ks_sqlite_let_go(sq);
-	if (len >= FORCE_FRAMES && rest > FORCE_FRAMES / 2 && !sq->ckpt_warned) {
+	if (len >= FORCE * sq->log_frames && rest > FORCE / 2 * sq->log_frames &&
+	    !sq->ckpt_warned) {
 		sq->ckpt_warned = true;
 		ks_log(KS_LOG_WARN,
 		       "%s: its log has grown to %u MiB and cannot be cut: a process reads an old "
@@ -133,6 +148,7 @@ static void copy_log(struct ks_sqlite *sq)
 static void *ckpt_main(void *arg)
 {
 	struct ks_sqlite *sq = arg;
+	int64_t reserve_ns = ks_clock_mono_ns(), now; /* who is gone within a second needs none */
 
 	for (;;) {
 		int bell = atomic_load(&sq->ckpt_bell);
@@ -143,8 +159,15 @@ static void *ckpt_main(void *arg)
 			ks_sqlite_futex_wait(&sq->ckpt_bell, bell, PERIOD_NS);
 		atomic_store(&sq->ckpt_rung, false);
 		ks_sqlite_keep_rest(sq);
-		if (atomic_exchange(&sq->wal_dirty, false) && !atomic_load(&sq->ckpt_stop))
-			copy_log(sq);
+		if (atomic_exchange(&sq->wal_dirty, false) || atomic_load(&sq->ckpt_full)) {
+			if (!atomic_load(&sq->ckpt_stop))
+				copy_log(sq);
+		}
+		now = ks_clock_mono_ns();
+		if (now - reserve_ns >= PERIOD_NS) {
+			reserve_ns = now;
+			ks_sqlite_reserve_keep(sq);
+		}
 	}
 }
 

@@ -165,8 +165,11 @@ void ks_file_append_close(struct ks_appender *ap)
 		*pp = a->next;
 		f->nappenders--;
 	}
+	/* Where nothing was ever appended, nobody looks for anything. */
+	if (a->size == 0 && unlinkat(f->rootfd, a->key, 0) == 0)
+		ks_store_unsynced_drop(&f->unsynced, a->key);
 	/* Gives back the blocks beyond the end, and what a failed last append has left there. */
-	if (ftruncate(a->fd, (off_t)a->size) < 0)
+	else if (ftruncate(a->fd, (off_t)a->size) < 0)
 		ks_log(KS_LOG_WARN, "cannot trim %s/%s: %s", f->root, a->key, ks_strerror(errno));
 	(void)close(a->fd); /* the list of what is not durable will find its errors */
 	pthread_mutex_destroy(&a->mu);

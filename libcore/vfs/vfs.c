@@ -119,6 +119,13 @@ static int host_commit(void *arg, const struct ks_file_commit *fc, uint64_t *cha
 	return 0;
 }
 
+static bool host_is_full(void *arg)
+{
+	struct ks_vfs *v = arg;
+
+	return ks_engine_is_full(ks_meta_engine(v->meta));
+}
+
 static int host_seek(void *arg, uint64_t ino, uint64_t off, bool hole, uint64_t *out)
 {
 	struct ks_vfs *v = arg;
@@ -146,6 +153,7 @@ int ks_vfs_start(struct ks_vfs *v, const struct ks_vfs_opts *o)
 					.map = host_map,
 					.block = host_block,
 					.commit = host_commit,
+					.is_full = host_is_full,
 					.seek = host_seek,
 					.arg = v };
 	r = ks_data_open(&v->data, &d);
