@@ -49,6 +49,16 @@
 		ks_a_ > ks_b_ ? ks_a_ : ks_b_;                                                     \
 	})
 
+/* A system call, again when a signal has interrupted it. Needs errno.h. */
+#define KS_RETRY(call)                                                                             \
+	__extension__({                                                                            \
+		__typeof__(call) ks_r_;                                                            \
+		do                                                                                 \
+			ks_r_ = (call);                                                            \
+		while (ks_r_ < 0 && errno == EINTR);                                               \
+		ks_r_;                                                                             \
+	})
+
 /* @a must be a power of two. */
 static inline uint64_t ks_round_up(uint64_t v, uint64_t a)
 {

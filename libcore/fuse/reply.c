@@ -22,6 +22,20 @@ struct ks_ctx ks_fuse_ctx(fuse_req_t req)
 	return c;
 }
 
+/* What only concerns this process would tell the program a lie about its own call. */
+static int for_program(int r)
+{
+	switch (r) {
+	case -EMFILE:
+	case -ENFILE:
+	case -EINTR:
+	case -EBADMSG:
+		return EIO;
+	default:
+		return -r;
+	}
+}
+
 void ks_fuse_reply(fuse_req_t req, const struct ks_ctx *c, int r)
 {
 	const struct ks_transport_ops *t = ks_fuse_of(req)->transport;
@@ -34,7 +48,7 @@ void ks_fuse_reply(fuse_req_t req, const struct ks_ctx *c, int r)
 	}
 	ks_fuse_result = r;
 	/* A reply that fails is one that nobody waits for any more. */
-	KS_IGNORE(fuse_reply_err(req, -r));
+	KS_IGNORE(fuse_reply_err(req, for_program(r)));
 }
 
 void ks_fuse_stat(const struct ks_attr *a, struct stat *st)

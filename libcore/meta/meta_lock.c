@@ -32,7 +32,7 @@ static int lock_file_open(const struct ks_meta *m, const char *name, int flags)
 
 	if (!path)
 		return -ENOMEM;
-	fd = open(path, O_RDONLY | O_CLOEXEC | flags, 0666);
+	fd = KS_RETRY(open(path, O_RDONLY | O_CLOEXEC | flags, 0666));
 	return fd < 0 ? -errno : fd;
 }
 

@@ -195,6 +195,7 @@ struct ks_sqlite {
 	pthread_t sync_thread;
 	int wal_fd; /* by who runs the sync */
 	ino_t wal_ino;
+	bool wal_suspect; /* by who runs the sync: one has failed */
 
 	struct ks_sqlite_reader readers[KS_SQLITE_READERS];
 };
@@ -337,6 +338,9 @@ void ks_sqlite_ckpt_finish(
 
 /* Needs the writer. Copies the whole log, and lets it start over; waits up to @wait_ns for readers. */
 bool ks_sqlite_ckpt_restart(struct ks_sqlite *sq, int64_t wait_ns);
+
+/* Copies the whole log, and makes it empty. */
+bool ks_sqlite_ckpt_truncate(struct ks_sqlite *sq);
 
 /* ---- sqlite_full.c ---- */
 

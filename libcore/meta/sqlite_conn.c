@@ -21,10 +21,10 @@
 
 static int cantopen_errno(int sys)
 {
-	return sys == ENOENT || sys == EACCES || sys == EPERM || sys == ENOTDIR || sys == EISDIR ||
-			       sys == EMFILE || sys == ENFILE || sys == EROFS
-		       ? -sys
-		       : -EACCES;
+	if (sys == ENOENT || sys == EACCES || sys == EPERM || sys == ENOTDIR || sys == EISDIR ||
+	    sys == EMFILE || sys == ENFILE || sys == EROFS)
+		return -sys;
+	return sys ? -EIO : -EACCES;
 }
 
 static bool is_full(int rc, int sys)
@@ -44,6 +44,8 @@ static int rc_errno(int rc, int sys, const char **hint)
 	*hint = NULL;
 	if (is_full(rc, sys))
 		rc = SQLITE_FULL;
+	else if ((rc & 0xff) == SQLITE_IOERR && sys == EROFS)
+		rc = SQLITE_READONLY; /* its file system became read-only */
 	switch (rc & 0xff) {
 	case SQLITE_FULL:
 		*hint = "free space on its file system, then try again";
@@ -80,6 +82,16 @@ static int rc_errno(int rc, int sys, const char **hint)
 	}
 }
 
+/* SQLite calls a disk's error while reading a damaged database. */
+static bool is_disk_error(sqlite3 *db, int rc)
+{
+	int err = 0;
+
+	return (rc & 0xff) == SQLITE_CORRUPT && db &&
+	       sqlite3_file_control(db, "main", SQLITE_FCNTL_LAST_ERRNO, &err) == SQLITE_OK &&
+	       (err == EIO || err == ENXIO || err == ERANGE);
+}
+
 int ks_sqlite_fail(struct ks_sqlite *sq, sqlite3 *db, int rc, const char *what)
 {
 	const char *hint;
@@ -90,6 +102,11 @@ int ks_sqlite_fail(struct ks_sqlite *sq, sqlite3 *db, int rc, const char *what)
 									     : sqlite3_errstr(rc);
 	int err = rc_errno(rc, sys, &hint);
 
+	if (is_disk_error(db, rc)) {
+		full = SQLITE_IOERR_READ;
+		text = sqlite3_errstr(full);
+		err = rc_errno(full, 0, &hint);
+	}
 	/* Not the database is missing, but what it needs beside it. */
 	if (err == -ENOENT && access(sq->path, F_OK) == 0)
 		err = -EACCES;
@@ -386,6 +403,25 @@ static int conn_settings(struct ks_sqlite_conn *c, enum ks_sqlite_role role)
 	return ks_sqlite_exec(c, sql, "open");
 }
 
+/* SQLite makes do with what it gets, which would fail later and say less. A reader does as well. */
+static bool is_less_than_asked(struct ks_sqlite_conn *c)
+{
+	return !c->sq->readonly && sqlite3_db_readonly(c->db, "main") == 1;
+}
+
+/* Whatever keeps it from opening for writing makes SQLite open for reading; what was no matter of permission may have passed. */
+static int open_db(struct ks_sqlite_conn *c, int flags)
+{
+	struct ks_sqlite *sq = c->sq;
+	const char *name = sq->uri ? sq->uri : sq->path;
+	int rc = sqlite3_open_v2(name, &c->db, flags, ks_sqlite_vfs_name());
+
+	if (rc != SQLITE_OK || !is_less_than_asked(c) || access(sq->path, W_OK) < 0)
+		return rc;
+	sqlite3_close(c->db);
+	return sqlite3_open_v2(name, &c->db, flags, ks_sqlite_vfs_name());
+}
+
 int ks_sqlite_conn_open(struct ks_sqlite_conn **out, struct ks_sqlite *sq, enum ks_sqlite_role role)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -405,16 +441,16 @@ int ks_sqlite_conn_open(struct ks_sqlite_conn **out, struct ks_sqlite *sq, enum 
 		flags |= SQLITE_OPEN_CREATE;
 	if (sq->uri)
 		flags |= SQLITE_OPEN_URI;
-	rc = sqlite3_open_v2(sq->uri ? sq->uri : sq->path, &c->db, flags, ks_sqlite_vfs_name());
+	rc = open_db(c, flags);
 	if (rc != SQLITE_OK) {
 		/* Expected, hence bare. */
 		if ((rc & 0xff) == SQLITE_CANTOPEN && access(sq->path, F_OK) < 0 && errno == ENOENT)
 			r = -ENOENT;
 		else
 			r = ks_sqlite_fail(sq, c->db, rc, "open");
-	} else if (!sq->readonly && sqlite3_db_readonly(c->db, "main") == 1) {
-		/* SQLite makes do with what it may, which would fail later and say less. */
-		r = ks_sqlite_fail(sq, NULL, SQLITE_READONLY, "open for writing");
+	} else if (role != KS_SQLITE_READER && is_less_than_asked(c)) {
+		rc = access(sq->path, W_OK) < 0 ? SQLITE_READONLY : SQLITE_IOERR;
+		r = ks_sqlite_fail(sq, NULL, rc, "open for writing");
 	} else {
 		r = conn_settings(c, role);
 	}

@@ -17,18 +17,33 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/*
+ * A sync has failed: Linux has marked the pages clean, and the next sync would succeed although they never reached the disk. What they say goes to the
+ * database instead, and the log becomes empty, so that no older part of it is taken for the newest state after a power cut.
+ */
+static int start_anew(struct ks_sqlite *sq)
+{
+	if (!ks_sqlite_ckpt_truncate(sq))
+		return ks_fail(-EIO, "%s: cannot be made durable another way", sq->wal_path);
+	sq->wal_suspect = false;
+	return 0;
+}
+
 /* By who runs the sync. 0; -errno, raised. */
 static int sync_log(struct ks_sqlite *sq)
 {
 	struct stat st;
+	int r = sq->wal_suspect ? start_anew(sq) : 0;
 
+	if (r < 0)
+		return r;
 	if (stat(sq->wal_path, &st) < 0) {
 		/* No log: everything is in the database, and was synced when it got there. */
 		return errno == ENOENT ? 0 : ks_fail(-errno, "%s: cannot look at it", sq->wal_path);
 	}
 	if (sq->wal_fd < 0 || sq->wal_ino != st.st_ino) {
 		ks_closep(&sq->wal_fd);
-		sq->wal_fd = open(sq->wal_path, O_RDONLY | O_CLOEXEC);
+		sq->wal_fd = KS_RETRY(open(sq->wal_path, O_RDONLY | O_CLOEXEC));
 		if (sq->wal_fd < 0) {
 			int err = -errno;
 
@@ -37,9 +52,10 @@ static int sync_log(struct ks_sqlite *sq)
 		}
 		sq->wal_ino = st.st_ino;
 	}
-	if (fdatasync(sq->wal_fd) < 0) {
+	if (KS_RETRY(fdatasync(sq->wal_fd)) < 0) {
 		int err = -errno;
 
+		sq->wal_suspect = true;
 		return ks_fail_hint(err, "look into the kernel's log for disk errors",
 				    "%s: cannot bring it to the disk", sq->wal_path);
 	}

@@ -14,6 +14,7 @@
  */
 #include "meta/sqlite.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,14 +42,38 @@ static sqlite3_file *real_file(sqlite3_file *f)
 	return (sqlite3_file *)(void *)((struct log_file *)(void *)f + 1);
 }
 
+static int last_errno(sqlite3_file *real)
+{
+	int err = 0;
+
+	return real->pMethods->xFileControl(real, SQLITE_FCNTL_LAST_ERRNO, &err) == SQLITE_OK ? err
+											      : 0;
+}
+
+/* SQLite knows a full disk, but neither a quota that is used up, nor a file system that became read-only. */
+static int real_write(sqlite3_file *real, const void *p, int n, sqlite3_int64 off)
+{
+	int rc = real->pMethods->xWrite(real, p, n, off);
+
+	if (rc != SQLITE_IOERR_WRITE)
+		return rc;
+	switch (last_errno(real)) {
+	case EDQUOT:
+		return SQLITE_FULL;
+	case EROFS:
+		return SQLITE_READONLY;
+	default:
+		return rc;
+	}
+}
+
 static int flush(struct log_file *l)
 {
-	sqlite3_file *f = real_file(&l->base);
 	int n = l->n;
 
 	/* Also after a failure: the commit has failed, and must not be written later. */
 	l->n = 0;
-	return n ? f->pMethods->xWrite(f, l->buf, n, l->at) : SQLITE_OK;
+	return n ? real_write(real_file(&l->base), l->buf, n, l->at) : SQLITE_OK;
 }
 
 static int log_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 off)
@@ -68,7 +93,7 @@ static int log_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 off)
 	if (!l->buf)
 		l->buf = malloc(GATHER);
 	if (!l->buf || n > GATHER)
-		return real->pMethods->xWrite(real, p, n, off);
+		return real_write(real, p, n, off);
 	if (l->n == 0)
 		l->at = off;
 	memcpy(l->buf + l->n, p, (size_t)n);
@@ -98,7 +123,10 @@ static int log_read(sqlite3_file *f, void *p, int n, sqlite3_int64 off)
 	sqlite3_file *real = real_file(f);
 	int rc = flush((struct log_file *)(void *)f);
 
-	return rc == SQLITE_OK ? real->pMethods->xRead(real, p, n, off) : rc;
+	if (rc == SQLITE_OK)
+		rc = real->pMethods->xRead(real, p, n, off);
+	/* SQLite would call a disk's error a damaged database. */
+	return rc == SQLITE_IOERR_CORRUPTFS ? SQLITE_IOERR_READ : rc;
 }
 
 static int log_truncate(sqlite3_file *f, sqlite3_int64 size)
@@ -114,7 +142,12 @@ static int log_sync(sqlite3_file *f, int flags)
 	sqlite3_file *real = real_file(f);
 	int rc = flush((struct log_file *)(void *)f);
 
-	return rc == SQLITE_OK ? real->pMethods->xSync(real, flags) : rc;
+	if (rc != SQLITE_OK)
+		return rc;
+	do /* SQLite repeats what a signal has interrupted, but for this */
+		rc = real->pMethods->xSync(real, flags);
+	while (rc == SQLITE_IOERR_FSYNC && last_errno(real) == EINTR);
+	return rc;
 }
 
 static int log_size(sqlite3_file *f, sqlite3_int64 *size)

@@ -19,6 +19,7 @@
 #define STOP 8u       /* they wait, whatever it takes; and again with every unit more */
 #define SOFT_PASSES 4 /* each copies what was written during the one before */
 #define PERIOD_NS KS_NS_PER_S
+#define TRUNCATE_WAIT_NS (5 * KS_NS_PER_S)
 #define FINISH_WAIT_NS                                                                             \
 	(5 * KS_NS_PER_MS) /* for readers of an older snapshot, while the writers wait */
 
@@ -110,6 +111,15 @@ bool ks_sqlite_ckpt_restart(struct ks_sqlite *sq, int64_t wait_ns)
 
 	KS_LOCKED(&sq->ckpt_mu);
 	checkpoint(sq, SQLITE_CHECKPOINT_RESTART, ks_max(wait_ns, FINISH_WAIT_NS), &len);
+	return sq->ckpt_ok;
+}
+
+bool ks_sqlite_ckpt_truncate(struct ks_sqlite *sq)
+{
+	uint32_t len;
+
+	KS_LOCKED(&sq->ckpt_mu);
+	checkpoint(sq, SQLITE_CHECKPOINT_TRUNCATE, TRUNCATE_WAIT_NS, &len);
 	return sq->ckpt_ok;
 }
 

@@ -48,7 +48,8 @@ int ks_file_append_open(struct ks_object *o, const char *key, struct ks_appender
 	memcpy(a->key, key, n);
 	a->f = f;
 	for (int tries = 0; tries < 3; tries++) {
-		a->fd = openat(f->rootfd, key, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+		a->fd = KS_RETRY(
+			openat(f->rootfd, key, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
 		r = a->fd < 0 ? -errno : 0;
 		if (r != -ENOENT)
 			break;
@@ -169,7 +170,7 @@ void ks_file_append_close(struct ks_appender *ap)
 	if (a->size == 0 && unlinkat(f->rootfd, a->key, 0) == 0)
 		ks_store_unsynced_drop(&f->unsynced, a->key);
 	/* Gives back the blocks beyond the end, and what a failed last append has left there. */
-	else if (ftruncate(a->fd, (off_t)a->size) < 0)
+	else if (KS_RETRY(ftruncate(a->fd, (off_t)a->size)) < 0)
 		ks_log(KS_LOG_WARN, "cannot trim %s/%s: %s", f->root, a->key, ks_strerror(errno));
 	(void)close(a->fd); /* the list of what is not durable will find its errors */
 	pthread_mutex_destroy(&a->mu);

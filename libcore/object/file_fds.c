@@ -104,12 +104,12 @@ void ks_fd_cache_trim(struct ks_fd_cache *c)
 static int open_object(struct ks_fd_cache *c, int rootfd, const char *key, bool direct)
 {
 	int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (direct ? O_DIRECT : 0);
-	int fd = openat(rootfd, key, flags);
+	int fd = KS_RETRY(openat(rootfd, key, flags));
 	struct stat st;
 
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
 		ks_fd_cache_trim(c);
-		fd = openat(rootfd, key, flags);
+		fd = KS_RETRY(openat(rootfd, key, flags));
 	}
 	if (fd < 0)
 		return errno == ENOTDIR ? -ENOENT : -errno;

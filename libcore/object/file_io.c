@@ -192,7 +192,8 @@ int ks_io_write_direct(int fd, const struct iovec *iov, int niov, struct ks_io_s
 	if (tail == 0)
 		return 0;
 	if (padded <= BOUNCE_MAX)
-		return padded != tail && ftruncate(fd, (off_t)shape.total) < 0 ? -errno : 0;
+		return padded != tail && KS_RETRY(ftruncate(fd, (off_t)shape.total)) < 0 ? -errno
+											 : 0;
 	r = clear_direct(fd);
 	return r < 0 ? r : write_from(fd, off, &p);
 }

@@ -152,7 +152,8 @@ static int collect(const struct walk *w, DIR *d, const char *last, struct names 
 
 static int read_names(const struct walk *w, const char *last, struct names *s)
 {
-	int fd = openat(w->f->rootfd, w->n > 0 ? w->path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = KS_RETRY(
+		openat(w->f->rootfd, w->n > 0 ? w->path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	int r = d ? 0 : -errno;
 

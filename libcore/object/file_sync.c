@@ -191,7 +191,8 @@ void ks_store_unsynced_dir_made(struct ks_unsynced *u, const char *dir)
 
 static int rewrite(struct ks_file_store *f, const char *key)
 {
-	KS_AUTO(ks_closep) int fd = openat(f->rootfd, key, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	KS_AUTO(ks_closep)
+	int fd = KS_RETRY(openat(f->rootfd, key, O_RDWR | O_CLOEXEC | O_NONBLOCK));
 	KS_AUTO(ks_freep) char *buf = malloc(REWRITE_STEP);
 	ssize_t n = 1;
 	int r = fd < 0 ? -errno : 0;
@@ -215,11 +216,11 @@ static int rewrite(struct ks_file_store *f, const char *key)
 
 static int open_ent(struct ks_file_store *f, struct ks_store_unsynced_ent *e)
 {
-	int fd = openat(f->rootfd, e->key, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int fd = KS_RETRY(openat(f->rootfd, e->key, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
 
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
 		ks_fd_cache_trim(&f->fds);
-		fd = openat(f->rootfd, e->key, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		fd = KS_RETRY(openat(f->rootfd, e->key, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
 	}
 	return fd < 0 ? -errno : fd;
 }
@@ -250,7 +251,7 @@ static int sync_ent(struct ks_file_store *f, struct ks_store_unsynced_ent *e)
 	if (r == 0) {
 		fd = e->fd >= 0 ? e->fd : open_ent(f, e);
 		r = fd < 0 ? fd : 0;
-		if (fd >= 0 && fdatasync(fd) < 0) {
+		if (fd >= 0 && KS_RETRY(fdatasync(fd)) < 0) {
 			r = -errno;
 			e->suspect = true;
 		}
@@ -330,6 +331,17 @@ static size_t unique(struct dir_ref *v, size_t n)
 	return k;
 }
 
+static int open_dir(struct ks_file_store *f, const char *name)
+{
+	int fd = KS_RETRY(openat(f->rootfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+		ks_fd_cache_trim(&f->fds);
+		fd = KS_RETRY(openat(f->rootfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	}
+	return fd;
+}
+
 static int sync_dir(struct ks_file_store *f, struct dir_ref d)
 {
 	char name[KS_OBJECT_KEY_MAX + 1];
@@ -337,13 +349,13 @@ static int sync_dir(struct ks_file_store *f, struct dir_ref d)
 
 	memcpy(name, d.key, d.n);
 	name[d.n] = 0;
-	fd = openat(f->rootfd, d.n > 0 ? name : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = open_dir(f, d.n > 0 ? name : ".");
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return 0;
 	if (fd < 0)
 		return ks_fail(-errno, "cannot open %s/%s", f->root, name);
 	/* EINVAL: some network file systems cannot, and need not. */
-	if (fsync(fd) < 0 && errno != EINVAL)
+	if (KS_RETRY(fsync(fd)) < 0 && errno != EINVAL)
 		r = ks_fail(-errno, "cannot make the directory %s/%s durable", f->root, name);
 	(void)close(fd);
 	return r;
@@ -431,7 +443,7 @@ static int run_once(struct ks_file_store *f)
 
 	ks_file_append_unlist(f);
 	take(u, &run);
-	if (run.overflow && syncfs(f->rootfd) < 0)
+	if (run.overflow && KS_RETRY(syncfs(f->rootfd)) < 0)
 		rd = ks_fail(-errno, "cannot make the file system of %s durable", f->root);
 	start_writeback(f, &run);
 	for (struct ks_store_unsynced_ent *e = run.ents; e; e = e->next) {

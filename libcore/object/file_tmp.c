@@ -43,7 +43,7 @@ static int make_owner(struct ks_file_store *f)
 				continue;
 			return -errno;
 		}
-		fd = openat(f->rootfd, path, OPEN_DIR);
+		fd = KS_RETRY(openat(f->rootfd, path, OPEN_DIR));
 		if (fd < 0) {
 			if (errno == ENOENT)
 				continue;
@@ -78,7 +78,7 @@ int ks_file_tmp_open(struct ks_file_store *f, int flags, char name[KS_FILE_TMP_N
 			(void)snprintf(name, KS_FILE_TMP_NAME_MAX, KS_FILE_TMP "/%s/%" PRIu64,
 				       f->tmp_owner, f->tmp_no++);
 		}
-		fd = openat(f->rootfd, name, flags | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+		fd = KS_RETRY(openat(f->rootfd, name, flags | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
 		if (fd >= 0) {
 			*out = fd;
 			return 0;

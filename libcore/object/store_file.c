@@ -49,15 +49,15 @@ static int make_root(const char *root)
 		return errno == EEXIST ? 0 : -errno;
 	slash = strrchr(parent, '/');
 	slash[slash == parent ? 1 : 0] = 0;
-	fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0 && fsync(fd) < 0 && errno != EINVAL)
+	fd = KS_RETRY(open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	if (fd >= 0 && KS_RETRY(fsync(fd)) < 0 && errno != EINVAL)
 		return -errno;
 	return 0; /* a parent that cannot be read is synced by its own file system in time */
 }
 
 static int open_root(const char *root)
 {
-	int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = KS_RETRY(open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 
 	if (fd < 0 && errno == ENOENT) {
 		int r = make_root(root);
@@ -66,7 +66,7 @@ static int open_root(const char *root)
 
 		if (r < 0)
 			return ks_fail_hint(r, hint, "cannot create the directory %s", root);
-		fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		fd = KS_RETRY(open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	}
 	return fd < 0 ? ks_fail(-errno, "cannot open the directory %s", root) : fd;
 }

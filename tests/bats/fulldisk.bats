@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# Metadata and blocks together on a small disk that gets full; and a database that another process has locked.
+# Metadata and blocks together on a small disk that gets full, or read-only; and a database that another process has locked.
 
 load mounted_helper
 
@@ -152,6 +152,35 @@ copied() { limit 60 kiseki-cp -q -r -T "$T/tree" "$U:/tree" 2>/dev/null; }
 	run_ok helper crashwriter --seed 3 --ops 30 "$M/d" "$T/log.d"
 	run_ok helper crashcheck "$M/d" "$T/log.d"
 	[ ! -s "$T/log.mount" ] || ! grep -E 'error|warning' "$T/log.mount"
+	umount_it
+	fsck_clean
+}
+
+@test "the disk becomes read-only: programs get EROFS, reading goes on, the log names the file" {
+	local dev
+	disk ext4
+	format
+	mount_it --log-file="$T/log.mount"
+	echo text >"$M/f"
+	sync "$M/f"
+	dev=$(losetup -n -O NAME -j "$T/image")
+	[ -w "/sys/fs/ext4/${dev##*/}/trigger_fs_error" ] || skip "ext4 cannot be asked to fail here"
+	echo 1 >"/sys/fs/ext4/${dev##*/}/trigger_fs_error"
+	fails 1 mkdir "$M/d"
+	says "Read-only file system"
+	fails 1 rm "$M/f"
+	says "Read-only file system"
+	fails 1 dd if=/dev/zero of="$M/f" bs=1M count=1 conv=notrunc,fsync status=none
+	says "Read-only file system"
+	[ "$(cat "$M/f")" = text ]
+	grep -q "$V: cannot commit: .*Read-only file system" "$T/log.mount"
+	limit 60 kiseki-umount -q --force "$M"
+	# A copy: who else has the mount in another namespace would keep it read-only.
+	wait_for umount "$D"
+	cp "$T/image" "$T/image2"
+	mount -o loop "$T/image2" "$D"
+	mount_it
+	[ "$(cat "$M/f")" = text ]
 	umount_it
 	fsck_clean
 }
