@@ -18,7 +18,6 @@ static void run_child(int fd)
 {
 	int r;
 
-	setsid();
 	/* Keeps no other file system busy. */
 	KS_IGNORE(chdir("/") < 0);
 	r = mount_serve(fd);

@@ -55,6 +55,11 @@ static void let_go(void)
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	int n = ks_cmd_to_journal() ? 2 : 3;
 
+	/*
+	 * Not before the mount point has answered: autofs and systemd's automount let only their own process group through
+	 * while a mount is being made, and would wait for us as we for them.
+	 */
+	KS_IGNORE(setsid() < 0);
 	for (int i = 0; null >= 0 && i < n; i++)
 		KS_IGNORE(dup2(null, i) < 0);
 	if (null > 2)
