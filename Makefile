@@ -13,6 +13,7 @@ mandir ?= $(datarootdir)/man
 docdir ?= $(datarootdir)/doc/kiseki
 bashcompdir ?= $(datadir)/bash-completion/completions
 fishcompdir ?= $(datadir)/fish/vendor_completions.d
+unitdir ?= $(prefix)/lib/systemd/system
 # Debian's own zsh looks into /usr/local/share/zsh/site-functions and /usr/share/zsh/vendor-completions.
 zshcompdir ?= $(datadir)/zsh/site-functions
 # mount(8), umount(8), mkfs(8) and fsck(8) look for their helpers in /sbin only.
@@ -57,6 +58,8 @@ headers := $(wildcard libcore/*/*.h cmd/*/*.h tests/*/*.h)
 sources := $(lib_src) $(cmd_src) $(unit_src) $(mounted_src)
 tools := $(sort $(notdir $(patsubst %/,%,$(dir $(cmd_src)))))
 pages := $(wildcard cmd/*/*.[1-8] doc/man/*.[1-8])
+# The units of the tools that exist: kiseki@ is a mount, kiseki-TOOL@ the others.
+units := $(patsubst systemd/%.in,%,$(wildcard $(foreach t,$(tools),systemd/$(patsubst kiseki-mount,kiseki,$(t))@.*.in)))
 LIB := $(BUILD)/libcore.a
 unit := $(unit_src:%.c=$(BUILD)/%.t)
 mounted := $(mounted_src:%.c=$(BUILD)/%.t)
@@ -71,7 +74,7 @@ benches := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
 testenv = KISEKI_BIN='$(abspath $(BUILD))' KISEKI_HELPERS='$(abspath $(BUILD))/tests/mounted' PATH='$(abspath $(BUILD))':"$$PATH"
 lintenv = BUILD='$(BUILD)' CC='$(CC)' CPPFLAGS='$(cppflags) $(CPPFLAGS)' WARN='$(WARN)'
 
-all: $(LIB) $(tools:%=$(BUILD)/%) $(foreach l,$(links),$(BUILD)/$(call link_name,$(l))) ## build everything (the default)
+all: $(LIB) $(tools:%=$(BUILD)/%) $(units:%=$(BUILD)/systemd/%) $(foreach l,$(links),$(BUILD)/$(call link_name,$(l))) ## build everything (the default)
 tests: all $(unit) $(mounted) ## build the test programs too
 
 $(BUILD)/%.o: %.c
@@ -98,6 +101,11 @@ $(BUILD)/$(call link_name,$(1)): $(BUILD)/$(call link_tool,$(1))
 	$$(Q)ln -sf $(call link_tool,$(1)) $$@
 endef
 $(foreach l,$(links),$(eval $(call link_rule,$(l))))
+# They name the place of the programs, which may be another one each time.
+$(BUILD)/systemd/%: systemd/%.in FORCE
+	@mkdir -p $(@D)
+	@sed 's,@bindir@,$(bindir),g' $< >$@.new && if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+FORCE:
 .SECONDARY:
 
 check: $(chosen) ## unit and conformance tests: no root, no network, no mount
@@ -149,6 +157,7 @@ shell_files := $(foreach f,$(wildcard completions/*.bash),$(f)>$(bashcompdir)/$(
 	$(foreach f,$(wildcard completions/*.fish),$(f)>$(fishcompdir)/$(notdir $(f))>644) \
 	$(foreach f,$(wildcard completions/_*),$(f)>$(zshcompdir)/$(notdir $(f))>644)
 files := $(foreach t,$(tools),$(BUILD)/$(t)>$(bindir)/$(t)>755) $(shell_files) \
+	$(foreach u,$(units),$(BUILD)/systemd/$(u)>$(unitdir)/$(u)>644) \
 	$(foreach p,$(pages),$(p)>$(mandir)/man$(subst .,,$(suffix $(p)))/$(notdir $(p))>644) \
 	$(foreach d,$(wildcard LICENSE README* doc/*.md),$(d)>$(docdir)/$(notdir $(d))>644)
 # The shells look completions up by command: each tool's name leads to the one file.

@@ -195,3 +195,196 @@ journalled() {
 	grep -qE "^<30>.* kiseki-mount\[[0-9]+\]: $M: mounted '$V'" syslog
 	grep -qE "^<30>.* kiseki-mount\[[0-9]+\]: $M: unmounted" syslog
 }
+
+# units DIR [PROGRAM...]: every unit as it would be installed, with programs of DIR; the named ones, and those not built, are stubs
+units() {
+	local dir=$1 f tool
+	shift
+	mkdir -p "$dir" units
+	for tool; do
+		printf '#!/bin/sh\nexit 0\n' >"$dir/$tool"
+	done
+	for tool in "$bin"/kiseki*; do
+		[ -e "$dir/${tool##*/}" ] || cp -P "$tool" "$dir/"
+	done
+	for f in "$BATS_TEST_DIRNAME"/../../systemd/*.in; do
+		sed "s,@bindir@,$dir,g" "$f" >"units/$(basename "$f" .in)"
+		for tool in $(grep -o "$dir/kiseki-[a-z]*" "units/$(basename "$f" .in)"); do
+			[ -e "$tool" ] || printf '#!/bin/sh\nexit 0\n' >"$tool"
+		done
+	done
+	chmod +x "$dir"/*
+}
+
+@test "units: systemd finds nothing wrong with them" {
+	requires systemd-analyze
+	local f
+	units "$T/bin"
+	for f in units/*; do
+		out_err limit 20 systemd-analyze verify --man=no "./$f"
+		[ "$status" -eq 0 ]
+		[ -z "$output" ]
+	done
+	[ "$(ls units/*.service | wc -l)" -ge 5 ]
+	# Each job has its timer, and a mistake would be found.
+	for f in units/kiseki-*@.service; do
+		[ -e "${f%service}timer" ]
+		sed 's/^Nice=/Nicer=/' "$f" >units/wrong@.service
+		out_err limit 20 systemd-analyze verify --man=no ./units/wrong@.service
+		[ -n "$output" ]
+	done
+	# What is made is what was tested.
+	for f in "$bin"/systemd/*; do
+		diff <(sed 's,=/[^ ]*/kiseki-,=kiseki-,; s,/[^ ]*/kiseki-dump,kiseki-dump,' "$f") \
+			<(sed 's,=/[^ ]*/kiseki-,=kiseki-,; s,/[^ ]*/kiseki-dump,kiseki-dump,' "units/${f##*/}")
+	done
+}
+
+# run_unit KEY UNIT INSTANCE [NAME=VALUE...]: what the manager would run for it, with that environment
+run_unit() {
+	local key=$1 unit=$2 instance=$3 line
+	shift 3
+	line=$(sed -n "s/^$key=//p" "units/$unit@.service" | sed "s/%i/$instance/g; s/%%/%/g; s/\\\$\\\$/\$/g")
+	[ -n "$line" ]
+	mapfile -t defaults < <(sed -n 's/^Environment=//p' "units/$unit@.service" | sed "s/%i/$instance/g")
+	env "${defaults[@]}" "$@" timeout -k 5 60 bash -c "$line"
+}
+
+@test "units: what they run works, on a volume by name" {
+	requires fuse
+	units "$T/bin"
+	format
+	printf '[photos]\nmeta = %s\n' "$V" >kiseki.conf
+	chmod 600 kiseki.conf
+	export KISEKI_CONFIG=$T/kiseki.conf
+	run_ok run_unit ExecStart kiseki-fsck photos
+	run_ok run_unit ExecStart kiseki-fsck photos 'FSCK_OPTS=--data=read -q'
+	run_ok run_unit ExecStart kiseki-gc photos
+	run_ok run_unit ExecStart kiseki-gc photos 'GC_OPTS=--only=pending --max-delete=1'
+	run_ok run_unit ExecStart kiseki-compact photos COMPACT_OPTS=
+	run_unit ExecStart kiseki photos "MOUNTPOINT=$M" 'OPTS=--readahead=off --threads=2' >log 2>&1 3>&- 4>&- &
+	pids+=($!)
+	wait_for mountpoint -q "$M"
+	grep -q "^$M$" <(awk '/ - fuse.kiseki photos / { print $5 }' /proc/self/mountinfo)
+	run_ok run_unit ExecStop kiseki photos "MOUNTPOINT=$M"
+	not mountpoint -q "$M"
+	wait $!
+	# An option that is none is seen.
+	fails 64 run_unit ExecStart kiseki-gc photos GC_OPTS=--gracce=1h
+}
+
+@test "units: dumps of a week are kept, and one that fails takes none away" {
+	mkdir -p bin backups
+	printf '#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" != -o ] || out=$2; last=$1; shift; done\necho "$last $DUMP_OPTS" >"$out"\nexit ${FAIL:-0}\n' >bin/kiseki-dump
+	units "$T/bin"
+	run_ok run_unit ExecStart kiseki-dump photos "DUMP_DIR=$T/backups" 'DUMP_OPTS=--compress=zstd -q'
+	[ "$(ls -A backups)" = "photos-$(date +%u).tar.zst" ]
+	grep -qx 'photos --compress=zstd -q' backups/*
+	run run_unit ExecStart kiseki-dump photos "DUMP_DIR=$T/backups" FAIL=3
+	[ "$status" -eq 3 ]
+	grep -qx 'photos --compress=zstd -q' "backups/photos-$(date +%u).tar.zst"
+	run_ok run_unit ExecStartPre kiseki-dump photos "DUMP_DIR=$T/new/place"
+	[ "$(stat -c %a new/place)" = 700 ]
+}
+
+# with_sbin SCRIPT: run in a mount namespace where /sbin has the helpers, as make install puts them there
+with_sbin() {
+	requires fuse root unshare
+	grep -qw overlay /proc/filesystems || skip "no overlay file system here"
+	{
+		cat <<-'END'
+			set -eu
+			mkdir "$T/over"
+			mount -t tmpfs none "$T/over"
+			mkdir "$T/over/upper" "$T/over/work"
+			sbin=$(readlink -f /sbin)
+			mount -t overlay -o "lowerdir=$sbin,upperdir=$T/over/upper,workdir=$T/over/work" overlay "$sbin"
+			for h in mount.kiseki mount.fuse.kiseki; do ln -sf "$bin/kiseki-mount" "$sbin/$h"; done
+			for h in umount.kiseki umount.fuse.kiseki; do ln -sf "$bin/kiseki-umount" "$sbin/$h"; done
+			mounted() { awk -v d="$1" '$5 == d { print $(NF - 1), $6 }' /proc/self/mountinfo; }
+		END
+		echo "$1"
+	} >"$T/script"
+	export T V M bin
+	run_ok limit 90 unshare -m bash "$T/script" 3>&- 4>&-
+}
+
+@test "fstab: mount -a, twice, by name, subtree and path; umount stores everything" {
+	format
+	mkdir src src/2024
+	echo content >src/2024/file
+	kiseki-cp -q -r src/2024 "$U:/"
+	printf '[photos]\nmeta = %s\n' "$V" >kiseki.conf
+	chmod 600 kiseki.conf
+	export KISEKI_CONFIG=$T/kiseki.conf
+	mkdir a b c d
+	cat >fstab <<-END
+		photos       $T/a  kiseki  _netdev,nofail,x-systemd.automount,readahead=32M  0 0
+		photos:/2024 $T/b  kiseki  _netdev,ro  0 0
+		$V           $T/c  kiseki  defaults,nofail,buffer_size=32M  0 0
+		photos       $T/d  kiseki  noauto,user  0 0
+	END
+	with_sbin '
+		mount -T "$T/fstab" -a
+		mount -T "$T/fstab" -a
+		for d in a b c; do [ "$(mounted "$T/$d" | wc -l)" -eq 1 ]; done
+		[ -z "$(mounted "$T/d")" ]
+		[ "$(cat "$T/a/2024/file" "$T/b/file" "$T/c/2024/file" | sort -u)" = content ]
+		mounted "$T/a" | grep -q "^photos "
+		mounted "$T/b" | grep -q "^photos:/2024 ro"
+		grep -q "\"readahead\":33554432" "$T/a/.kiseki/config"
+		! echo x >"$T/b/new"
+		mount -T "$T/fstab" "$T/d"
+		head -c 3000000 /dev/urandom >"$T/d/big"
+		cp "$T/d/big" "$T/big"
+		for d in a b c d; do umount "$T/$d"; [ -z "$(mounted "$T/$d")" ]; done
+		kiseki-cp -q photos:/big - | cmp - "$T/big"
+		# An unknown option is named, and mount(8) hands the status on.
+		echo "photos $T/a kiseki readahed=1M 0 0" >"$T/fstab"
+		rc=0; mount -T "$T/fstab" "$T/a" 2>"$T/err" || rc=$?
+		[ $rc -eq 1 ]
+		grep -q "readahed" "$T/err"
+		[ -z "$(mounted "$T/a")" ]
+	'
+}
+
+@test "fstab: systemd takes the lines as they are" {
+	local generator=/lib/systemd/system-generators/systemd-fstab-generator unit
+	[ -x "$generator" ] || skip "no systemd-fstab-generator"
+	mkdir normal early late
+	cat >fstab <<-END
+		photos          /mnt/photos  kiseki  _netdev,nofail,noauto,x-systemd.automount,readahead=32M  0 0
+		photos:/2024    /mnt/p2024   kiseki  _netdev,ro  0 0
+		/srv/k/meta.db  /mnt/local   kiseki  defaults,nofail  0 0
+	END
+	SYSTEMD_FSTAB=$T/fstab limit 20 "$generator" normal early late
+	grep -qx What=photos normal/mnt-photos.mount
+	grep -qx Type=kiseki normal/mnt-photos.mount
+	[ -e normal/mnt-photos.automount ]
+	grep -qx What=photos:/2024 normal/mnt-p2024.mount
+	grep -qx What=/srv/k/meta.db normal/mnt-local.mount
+}
+
+@test "autofs: mounts on first use" {
+	requires automount
+	grep -qw autofs /proc/filesystems || skip "no autofs in this kernel"
+	format
+	echo content >f
+	kiseki-cp -q f "$U:/"
+	printf '[photos]\nmeta = %s\n' "$V" >kiseki.conf
+	chmod 600 kiseki.conf
+	export KISEKI_CONFIG=$T/kiseki.conf
+	echo "$T/auto $T/auto.kiseki --timeout=600" >auto.master
+	echo "photos -fstype=kiseki,readahead=32M :photos" >auto.kiseki
+	with_sbin '
+		mkdir -p "$T/auto"
+		automount -f -v --dont-check-daemon -p "$T/automount.pid" "$T/auto.master" >"$T/automount.log" 2>&1 &
+		daemon=$!
+		trap "kill $daemon; wait $daemon || true; cat \"$T/automount.log\"" EXIT
+		# In a process group of its own: the automounter lets its own group see nothing mounted. It is there before it answers.
+		for i in $(seq 100); do timeout 10 grep -qs content "$T/auto/photos/f" && break; sleep 0.1; done
+		[ "$(cat "$T/auto/photos/f")" = content ]
+		mounted "$T/auto/photos" | grep -q "^photos "
+		umount "$T/auto/photos"
+	'
+}
