@@ -164,7 +164,8 @@ files := $(foreach t,$(tools),$(BUILD)/$(t)>$(bindir)/$(t)>755) $(shell_files) \
 names = $(foreach t,$(filter-out kiseki $(basename $(notdir $(wildcard completions/*$(1)))),$(tools)),$(t)$(2))
 bash_names := $(if $(wildcard completions/kiseki.bash),$(call names,.bash,))
 fish_names := $(if $(wildcard completions/kiseki.fish),$(call names,.fish,.fish))
-symlinks := $(foreach l,$(links),$(bindir)/$(call link_tool,$(l))>$(SBINDIR)/$(call link_name,$(l))) \
+symlinks := $(foreach l,$(links),$(bindir)/$(call link_tool,$(l))>$(SBINDIR)/$(call link_name,$(l)) \
+		$(call link_tool,$(l)).8>$(mandir)/man8/$(call link_name,$(l)).8) \
 	$(foreach n,$(bash_names),kiseki>$(bashcompdir)/$(n)) \
 	$(foreach n,$(fish_names),kiseki.fish>$(fishcompdir)/$(n))
 install: all ## install below $(DESTDIR)$(PREFIX), mount helpers in $(DESTDIR)/sbin
@@ -174,11 +175,19 @@ install: all ## install below $(DESTDIR)$(PREFIX), mount helpers in $(DESTDIR)/s
 		mkdir -p "$$(dirname "$(DESTDIR)$$2")"; ln -sf "$$1" "$(DESTDIR)$$2"; done
 uninstall: ## remove what install put there
 	@for f in $(foreach f,$(files) $(symlinks),'$(f)'); do IFS='>'; set -- $$f; rm -f "$(DESTDIR)$$2"; done
+# Built from a copy, which stays: a second time only what has changed is compiled.
+deb: ## a Debian package, in $(BUILD)/deb (needs debhelper)
+	@mkdir -p $(BUILD)/deb/kiseki
+	@find $(BUILD)/deb/kiseki -mindepth 1 -maxdepth 1 ! -name build -exec rm -rf {} +
+	@tar -c --exclude=./build --exclude=./.git . | tar -x -C $(BUILD)/deb/kiseki
+	@cd $(BUILD)/deb/kiseki && MAKEFLAGS= DEB_BUILD_OPTIONS="nocheck parallel=$$(nproc) $(DEB_BUILD_OPTIONS)" \
+		dpkg-buildpackage -b -nc -us -uc >../log 2>&1 || { tail -n 30 ../log; exit 1; }
+	@ls $(BUILD)/deb/kiseki_*.deb
 clean: ## remove build/
 	rm -rf build
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 .DEFAULT_GOAL := all
-.PHONY: all tests check check-asan check-tsan check-mounts-asan check-mounts-tsan check-bats check-all test lint lint-tidy format demo bench install uninstall clean help
+.PHONY: all tests check check-asan check-tsan check-mounts-asan check-mounts-tsan check-bats check-all test lint lint-tidy format demo bench install uninstall deb clean help FORCE
 -include $(sources:%.c=$(BUILD)/%.d)
