@@ -10,6 +10,7 @@
 #include "fuse/umount.h"
 #include "umount.h"
 #include "volume/control.h"
+#include "volume/mountlist.h"
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -88,7 +89,7 @@ static const struct ks_cmd as_helper = {
 };
 
 /* An exit code. */
-static int flush(const struct entry *e, const struct ks_control_found *mount)
+static int flush(const struct ks_mount_entry *e, const struct ks_control_found *mount)
 {
 	int r = ks_control_call(mount->path, "flush", arg.timeout_ns, NULL);
 
@@ -113,7 +114,7 @@ static int open_process(int pid)
 }
 
 /* The mount's process ends when all is stored and the session has ended. */
-static int wait_for_end(const struct entry *e, int process)
+static int wait_for_end(const struct ks_mount_entry *e, int process)
 {
 	int64_t deadline = arg.timeout_ns < 0 ? INT64_MAX : ks_clock_mono_ns() + arg.timeout_ns;
 	struct pollfd p = { .fd = process, .events = POLLIN };
@@ -131,7 +132,7 @@ static int wait_for_end(const struct entry *e, int process)
 	return KS_EXIT_OK;
 }
 
-static int busy(const struct entry *e, int daemon)
+static int busy(const struct ks_mount_entry *e, int daemon)
 {
 	ks_cmd_error("%s is busy:", e->dir);
 	if (print_holders(e->dir, daemon) == 0)
@@ -140,7 +141,8 @@ static int busy(const struct entry *e, int daemon)
 	return KS_EXIT_TEMPFAIL;
 }
 
-static int take_off(const struct entry *e, const struct ks_control_found *mount, int process)
+static int take_off(const struct ks_mount_entry *e, const struct ks_control_found *mount,
+		    int process)
 {
 	unsigned int flags = (arg.force ? KS_UMOUNT_FORCE | KS_UMOUNT_LAZY : 0) |
 			     (arg.lazy ? KS_UMOUNT_LAZY : 0);
@@ -159,7 +161,7 @@ static int take_off(const struct entry *e, const struct ks_control_found *mount,
 	return r;
 }
 
-static int unmount(const struct entry *e)
+static int unmount(const struct ks_mount_entry *e)
 {
 	struct ks_control_found mount = { 0 };
 	bool found = ks_control_find(&mount, e->dev, e->uid) == 0;
@@ -176,14 +178,14 @@ static int unmount(const struct entry *e)
 	return code;
 }
 
-static int choose(struct entries *all, char **args, int n)
+static int choose(struct ks_mount_list *all, char **args, int n)
 {
 	int code = KS_EXIT_OK;
 
 	for (size_t i = 0; arg.all && i < all->n; i++)
 		all->v[i].chosen = geteuid() == 0 || all->v[i].uid == geteuid();
 	for (int i = 0; i < n; i++) {
-		int r = entries_choose(all, args[i], ks_common.config);
+		int r = ks_mount_list_choose(all, args[i], ks_common.config);
 
 		if (r < 0)
 			code = ks_exit_worse(code, ks_cmd_report(r));
@@ -195,7 +197,7 @@ int main(int argc, char **argv)
 {
 	const char *slash = argv[0] ? strrchr(argv[0], '/') : NULL;
 	bool is_helper = argv[0] && strncmp(slash ? slash + 1 : argv[0], "umount.", 7) == 0;
-	struct entries all = { 0 };
+	struct ks_mount_list all = { 0 };
 	char **args;
 	int n = ks_cmd_parse(is_helper ? &as_helper : &as_tool, argc, argv, &args);
 	json_t *done = json_array();
@@ -203,7 +205,7 @@ int main(int argc, char **argv)
 
 	if (n == 0 && !arg.all)
 		ks_cmd_usage("an operand is missing: a mount point, a volume, or --all");
-	r = entries_read(&all);
+	r = ks_mount_list_read(&all);
 	if (r < 0)
 		return ks_cmd_exit(r);
 	code = choose(&all, args, n);
@@ -217,7 +219,7 @@ int main(int argc, char **argv)
 		code = ks_exit_worse(code, r);
 	}
 	ks_json_summary("unmounted", done);
-	entries_clear(&all);
+	ks_mount_list_clear(&all);
 	free(args);
 	return ks_cmd_exit(code);
 }

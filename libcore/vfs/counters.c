@@ -43,17 +43,26 @@ static const struct {
 	{ "object_put_bytes", AT(store.put_bytes), GROWS | BYTES, "Bytes put into the store." },
 };
 
+bool ks_vfs_counter(size_t i, struct ks_counter *out)
+{
+	if (i >= KS_ARRAY_SIZE(table))
+		return false;
+	*out = (struct ks_counter){ .name = table[i].name,
+				    .help = table[i].help,
+				    .bytes = table[i].kind & BYTES,
+				    .grows = table[i].kind & GROWS };
+	return true;
+}
+
 void ks_vfs_counters(struct ks_vfs *v, ks_counter_fn *fn, void *arg)
 {
 	struct ks_vfs_stats s;
 
 	ks_vfs_stats(v, &s);
 	for (size_t i = 0; i < KS_ARRAY_SIZE(table); i++) {
-		struct ks_counter c = { .name = table[i].name,
-					.help = table[i].help,
-					.bytes = table[i].kind & BYTES,
-					.grows = table[i].kind & GROWS };
+		struct ks_counter c;
 
+		KS_IGNORE(ks_vfs_counter(i, &c));
 		memcpy(&c.value, (const char *)&s + table[i].at, sizeof(c.value));
 		fn(arg, &c);
 	}

@@ -222,6 +222,8 @@ struct ks_counter {
 };
 typedef void ks_counter_fn(void *arg, const struct ks_counter *counter);
 void ks_vfs_counters(struct ks_vfs *v, ks_counter_fn *fn, void *arg);
+/* The @i-th of the list without a value. False: there are no more. */
+bool ks_vfs_counter(size_t i, struct ks_counter *out);
 
 /* ---- the hidden directory of a mount ---- */
 

@@ -55,12 +55,6 @@ int ks_json_text(json_t *o, struct ks_buf *out)
 
 /* ---- OpenMetrics ---- */
 
-struct metrics {
-	struct ks_buf *out;
-	struct ks_buf labels;
-	int r;
-};
-
 /* key="value". One that is not UTF-8 cannot be a label's. */
 static int add_label(struct ks_buf *b, const char *key, const char *value)
 {
@@ -80,32 +74,51 @@ static int add_label(struct ks_buf *b, const char *key, const char *value)
 	return r < 0 ? r : ks_buf_append(b, "\"", 1);
 }
 
-static void add_metric(void *arg, const struct ks_counter *c)
+/* One sample of the counter, with the labels of its mount. */
+static int add_sample(struct ks_buf *out, const struct ks_counter *c, json_t *stats)
 {
-	struct metrics *m = arg;
+	json_t *value = json_object_get(stats, c->name);
+	struct ks_buf labels = { 0 };
+	int r;
 
-	if (m->r == 0)
-		m->r = ks_buf_printf(m->out, "# TYPE kiseki_%s %s\n", c->name,
-				     c->grows ? "counter" : "gauge");
-	if (m->r == 0 && c->bytes)
-		m->r = ks_buf_printf(m->out, "# UNIT kiseki_%s bytes\n", c->name);
-	if (m->r == 0)
-		m->r = ks_buf_printf(m->out, "# HELP kiseki_%s %s\nkiseki_%s%s{%.*s} %ju\n",
-				     c->name, c->help, c->name, c->grows ? "_total" : "",
-				     (int)m->labels.n, m->labels.p, (uintmax_t)c->value);
+	/* An older mount may not have it. */
+	if (!json_is_integer(value))
+		return 0;
+	r = add_label(&labels, "volume", json_string_value(json_object_get(stats, "volume")));
+	if (r == 0)
+		r = add_label(&labels, "mountpoint",
+			      json_string_value(json_object_get(stats, "mountpoint")));
+	if (r == 0)
+		r = ks_buf_printf(out, "kiseki_%s%s{%.*s} %" JSON_INTEGER_FORMAT "\n", c->name,
+				  c->grows ? "_total" : "", (int)labels.n, labels.p,
+				  json_integer_value(value));
+	ks_buf_clear(&labels);
+	return r;
+}
+
+int ks_metrics_of(json_t *const *stats, size_t n, struct ks_buf *out)
+{
+	struct ks_counter c;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && ks_vfs_counter(i, &c); i++) {
+		r = ks_buf_printf(out, "# TYPE kiseki_%s %s\n", c.name,
+				  c.grows ? "counter" : "gauge");
+		if (r == 0 && c.bytes)
+			r = ks_buf_printf(out, "# UNIT kiseki_%s bytes\n", c.name);
+		if (r == 0)
+			r = ks_buf_printf(out, "# HELP kiseki_%s %s\n", c.name, c.help);
+		for (size_t k = 0; r == 0 && k < n; k++)
+			r = add_sample(out, &c, stats[k]);
+	}
+	return r < 0 ? r : ks_buf_printf(out, "# EOF\n");
 }
 
 int ks_metrics_text(const struct ks_mount_info *info, struct ks_vfs *v, struct ks_buf *out)
 {
-	struct metrics m = { .out = out };
+	json_t *stats = ks_stats_json(info, v);
+	int r = stats ? ks_metrics_of(&stats, 1, out) : -ENOMEM;
 
-	m.r = add_label(&m.labels, "volume", info->volume);
-	if (m.r == 0)
-		m.r = add_label(&m.labels, "mountpoint", info->mountpoint);
-	if (m.r == 0)
-		ks_vfs_counters(v, add_metric, &m);
-	if (m.r == 0)
-		m.r = ks_buf_printf(out, "# EOF\n");
-	ks_buf_clear(&m.labels);
-	return m.r;
+	json_decref(stats);
+	return r;
 }

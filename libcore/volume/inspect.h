@@ -22,7 +22,9 @@ json_t *ks_stats_json(const struct ks_mount_info *info, struct ks_vfs *v);
 
 /* The same as one line of text; takes @o over, which may be NULL: no memory. */
 int ks_json_text(json_t *o, struct ks_buf *out) KS_MUST_CHECK;
-/* The counters as OpenMetrics text. */
+/* The counters of @n mounts, as ks_stats_json() or their control sockets tell them, as one OpenMetrics text. */
+int ks_metrics_of(json_t *const *stats, size_t n, struct ks_buf *out) KS_MUST_CHECK;
+/* Those of one mount. */
 int ks_metrics_text(const struct ks_mount_info *info, struct ks_vfs *v,
 		    struct ks_buf *out) KS_MUST_CHECK;
 

@@ -2,13 +2,13 @@
 /* mounts.c: what of Kiseki is mounted, from /proc/self/mountinfo. It never touches the mounts: a dead one would hang or fail. */
 #include "base/buf.h"
 #include "base/log.h"
+#include "volume/mountlist.h"
 #include "volume/volume.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* mountinfo writes blanks, newlines and backslashes as \ooo. In place. */
-static void unescape(char *s)
+void ks_mountinfo_unescape(char *s)
 {
 	char *o = s;
 
@@ -45,8 +45,8 @@ static bool parse_line(char *line, char **dir, char **spec)
 	if (!word)
 		return false;
 	*dir = word;
-	unescape(*dir);
-	unescape(*spec);
+	ks_mountinfo_unescape(*dir);
+	ks_mountinfo_unescape(*spec);
 	return true;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mounts.c: what is mounted, and which of it an operand means. */
+/* mountlist.c: what is mounted here, and which of it an operand means. */
+#include "volume/mountlist.h"
 #include "base/buf.h"
 #include "base/log.h"
-#include "umount.h"
 #include "volume/volume.h"
 #include <errno.h>
 #include <stdio.h>
@@ -11,25 +11,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-/* mountinfo writes blanks and backslashes as \ooo. In place. */
-static void unescape(char *s)
-{
-	char *o = s;
-
-	for (; *s; s++) {
-		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' &&
-		    s[3] >= '0' && s[3] <= '7') {
-			*o++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
-			s += 3;
-		} else {
-			*o++ = *s;
-		}
-	}
-	*o = '\0';
-}
-
 /* "id parent MAJOR:MINOR root DIR options [fields] - TYPE SPEC SUPER": 1 when it is ours, 0 when not. */
-static int parse(char *line, struct entry *e)
+static int parse(char *line, struct ks_mount_entry *e)
 {
 	char *dash = strstr(line, " - ");
 	char *save = NULL, *type, *spec, *super, *user, *word;
@@ -51,17 +34,17 @@ static int parse(char *line, struct entry *e)
 	}
 	if (!word)
 		return 0;
-	unescape(word);
-	unescape(spec);
+	ks_mountinfo_unescape(word);
+	ks_mountinfo_unescape(spec);
 	user = super ? strstr(super, "user_id=") : NULL;
-	*e = (struct entry){ .dir = strdup(word),
-			     .spec = strdup(spec),
-			     .dev = makedev(maj, min),
-			     .uid = user ? (uid_t)strtoul(user + 8, NULL, 10) : 0 };
+	*e = (struct ks_mount_entry){ .dir = strdup(word),
+				      .spec = strdup(spec),
+				      .dev = makedev(maj, min),
+				      .uid = user ? (uid_t)strtoul(user + 8, NULL, 10) : 0 };
 	return e->dir && e->spec ? 1 : -ENOMEM;
 }
 
-int entries_read(struct entries *out)
+int ks_mount_list_read(struct ks_mount_list *out)
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
 	KS_AUTO(ks_freep) char *line = NULL;
@@ -71,7 +54,7 @@ int entries_read(struct entries *out)
 	if (!f)
 		return ks_fail(-errno, "open /proc/self/mountinfo");
 	while (r >= 0 && getline(&line, &cap, f) > 0) {
-		struct entry *more = realloc(out->v, (out->n + 1) * sizeof(*more));
+		struct ks_mount_entry *more = realloc(out->v, (out->n + 1) * sizeof(*more));
 
 		if (!more) {
 			r = -ENOMEM;
@@ -85,14 +68,14 @@ int entries_read(struct entries *out)
 	return r < 0 ? r : 0;
 }
 
-void entries_clear(struct entries *e)
+void ks_mount_list_clear(struct ks_mount_list *e)
 {
 	for (size_t i = 0; i < e->n; i++) {
 		free(e->v[i].dir);
 		free(e->v[i].spec);
 	}
 	free(e->v);
-	*e = (struct entries){ 0 };
+	*e = (struct ks_mount_list){ 0 };
 }
 
 /* As realpath(3), but the last component is not looked at when the rest is enough: a dead mount answers nothing. Owned. */
@@ -115,7 +98,7 @@ static char *place(const char *path)
 	return ks_asprintf("%s/%s", strcmp(parent, "/") == 0 ? "" : parent, slash + 1);
 }
 
-static bool choose_dir(struct entries *e, const char *dir)
+static bool choose_dir(struct ks_mount_list *e, const char *dir)
 {
 	for (size_t i = e->n; i-- > 0;) {
 		if (!e->v[i].chosen && strcmp(e->v[i].dir, dir) == 0)
@@ -124,7 +107,7 @@ static bool choose_dir(struct entries *e, const char *dir)
 	return false;
 }
 
-static bool choose_volume(struct entries *e, const char *operand, const char *config)
+static bool choose_volume(struct ks_mount_list *e, const char *operand, const char *config)
 {
 	struct ks_volume_find find = { .config = config };
 	struct ks_volume_ref want = { 0 };
@@ -149,7 +132,7 @@ static bool choose_volume(struct entries *e, const char *operand, const char *co
 	return any;
 }
 
-int entries_choose(struct entries *e, const char *operand, const char *config)
+int ks_mount_list_choose(struct ks_mount_list *e, const char *operand, const char *config)
 {
 	KS_AUTO(ks_freep) char *dir = place(operand);
 	KS_AUTO(ks_freep) char *real = NULL;
