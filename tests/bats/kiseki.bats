@@ -50,7 +50,7 @@ teardown() { mounted_teardown; }
 @test "a typo is 64, with the nearest word" {
 	fails_cleanly 64 kiseki fromat x
 	says "did you mean 'format'"
-	fails_cleanly 64 kiseki stats
+	fails_cleanly 64 kiseki statuss
 	says "did you mean 'status'"
 	fails_cleanly 64 kiseki zzzzzzzz
 	says --list

@@ -1,0 +1,145 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# kiseki-stats.
+
+load helper
+setup() { cli_setup; }
+teardown() { mounted_teardown; }
+
+@test "lines of numbers that are true" {
+	requires fuse jq
+	format
+	mount_it
+	head -c 2097152 /dev/urandom >"$M/f"
+	exec 9<"$M/f"
+	out_err limit 20 kiseki-stats "$M" 200ms 3
+	[ "$status" -eq 0 ]
+	[ -z "$err" ]
+	[ "$(wc -l <.out)" -eq 5 ]
+	# As wide as their header, and one file is open.
+	[ "$(awk '{ print length }' .out | sort -u | wc -l)" -eq 1 ]
+	awk 'NR > 2 && ($1 != 1 || NF != 10) { exit 1 }' .out
+	exec 9<&-
+	# What is written in an interval is seen as such.
+	limit 20 kiseki-stats --json "$M" 1s 1 >j 3>&- &
+	local pid=$!
+	sleep 0.4
+	head -c 5242880 /dev/urandom >"$M/g"
+	wait $pid
+	head -n 1 j | jq -e --arg m "$M" '.type == "item" and .mountpoint == $m and .interval_s > 0.9 and .per_s.object_put_bytes > 1000000
+		and .upload_bytes >= 5242880 and .open_files == 0 and (has("ok") | not)'
+	status=0
+	json_ok j
+	tail -n 1 j | jq -e '.counts == {mounts: 1, lines: 1}'
+	out_err limit 20 kiseki-stats -q "$M"
+	[ "$status" -eq 0 ]
+	[ -z "$output" ]
+	out_err limit 20 kiseki-stats -b "$M"
+	[ "$(wc -l <.out)" -eq 3 ]
+}
+
+@test "several mounts: by volume, by mount point, all" {
+	requires fuse jq
+	format --name=kt-photos
+	mkdir other
+	kiseki-format -q "$T/second.db"
+	mount_it
+	mount_at "$T/other"
+	mkdir third
+	limit 60 kiseki-mount -q "${transport[@]}" "$T/second.db" "$T/third" 3>&- 4>&-
+	out_err limit 20 kiseki-stats --json "$V" 100ms 2
+	json_ok .out
+	[ "$(jq -r 'select(.type == "item").mountpoint' .out | sort | uniq -c | awk '{ print $1, $2 }')" = "$(printf '2 %s\n2 %s' "$M" "$T/other")" ]
+	out_err limit 20 kiseki-stats "$T/third" "$M" 100ms 1
+	[ "$(wc -l <.out)" -eq 4 ]
+	grep -q " $T/third\$" .out
+	grep -q " $M\$" .out
+	# All there are: of other tests, too.
+	kiseki-stats --json 100ms 1 2>/dev/null | jq -r .mountpoint | grep -F "$T/" | sort >got
+	printf '%s\n' "$M" "$T/other" "$T/third" | sort | diff - got
+	# One that ends is said, and the others go on.
+	limit 20 kiseki-stats --json "$M" "$T/third" 300ms 4 >j 2>err 3>&- &
+	local pid=$!
+	sleep 0.5
+	umount_it "$T/third"
+	status=0
+	wait $pid || status=$?
+	[ "$status" -eq 3 ]
+	json_ok j
+	grep -q "$T/third does not answer any more" err
+	[ "$(jq -r 'select(.type == "item").mountpoint' j | grep -cxF "$M")" -eq 4 ]
+	# The last one: nothing is left to show.
+	limit 20 kiseki-stats "$T/other" 200ms >j 2>err 3>&- &
+	pid=$!
+	sleep 0.5
+	umount_it "$T/other"
+	status=0
+	wait $pid || status=$?
+	[ "$status" -eq 69 ]
+}
+
+@test "--prometheus: one text for all mounts, and a file that is replaced" {
+	requires fuse
+	format
+	mkdir other
+	mount_it
+	mount_at "$T/other"
+	out_err limit 20 kiseki-stats --prometheus "$V"
+	[ "$status" -eq 0 ]
+	[ "$(tail -n 1 .out)" = '# EOF' ]
+	# A family once, with a sample for each mount.
+	[ -z "$(grep '^# TYPE' .out | sort | uniq -d)" ]
+	[ "$(grep -c '^kiseki_open_files{volume="vol",mountpoint=' .out)" -eq 2 ]
+	[ "$(grep -c "^kiseki_meta_commits_total{.*mountpoint=\"$M\"} [0-9]*\$" .out)" -eq 1 ]
+	diff <(sed 's/{.*//' "$M/.kiseki/metrics" | sort -u) <(sed 's/{.*//' .out | sort -u)
+	limit 20 kiseki-stats -q --prometheus -o out.prom "$M"
+	[ "$(tail -n 1 out.prom)" = '# EOF' ]
+	[ "$(stat -c %a out.prom)" = 644 ]
+	limit 20 kiseki-stats --prometheus -o out.prom "$M" 200ms 3>&- &
+	local pid=$!
+	pids+=("$pid")
+	rm out.prom
+	wait_for test -s out.prom
+	kill -TERM $pid
+	status=0
+	wait $pid || status=$?
+	[ "$status" -eq 143 ]
+	[ "$(ls out.prom*)" = out.prom ]
+	fails_cleanly 66 kiseki-stats --prometheus -o no/such/file "$M"
+	says no/such/file
+	mkdir dir
+	out_err limit 20 kiseki-stats --prometheus -o dir "$M"
+	[ "$status" -ge 64 ]
+	[ -z "$(ls -d dir.* 2>/dev/null)" ]
+}
+
+@test "what is no mount, no number, or not ours" {
+	requires fuse
+	format
+	fails_cleanly 66 kiseki-stats "$V"
+	says "$V"
+	fails_cleanly 66 kiseki-stats "$T" 1 1
+	fails_cleanly 66 kiseki-stats nosuch
+	mount_it
+	fails_cleanly 64 kiseki-stats "$M" 1x
+	says "'1x' is not an interval"
+	fails_cleanly 64 kiseki-stats "$M" 1ms
+	fails_cleanly 64 kiseki-stats "$M" 1s 0
+	says "'0' is not a count"
+	fails_cleanly 64 kiseki-stats "$M" 1s 2x
+	fails_cleanly 66 kiseki-stats "$M" 1 1 1
+	fails_cleanly 64 kiseki-stats -o f "$M"
+	fails_cleanly 64 kiseki-stats --prometheus "$M" 1s
+	fails_cleanly 64 kiseki-stats --prometheus --json "$M"
+	# A mount whose process hangs is one that does not answer.
+	kill -STOP "$(daemon)"
+	fails_cleanly 69 kiseki-stats "$M"
+	says "$M"
+	kill -CONT "$(daemon)"
+	if [ "$(id -u)" -eq 0 ]; then
+		chmod 755 "$T"
+		cp "$bin/kiseki-stats" .
+		fails_cleanly 69 setpriv --reuid=nobody --regid=nogroup --clear-groups ./kiseki-stats "$M"
+		says 'only the user who mounted'
+	fi
+}
