@@ -387,7 +387,8 @@ void ks_compactor_stop(struct ks_vfs *v)
 	pthread_cond_broadcast(&c->wake);
 	ks_mutex_unlock(&c->mu);
 	pthread_join(c->thread, NULL);
-	c->on = false;
+	/* Others still commit, and look. */
+	__atomic_store_n(&c->on, false, __ATOMIC_RELAXED);
 }
 
 void ks_compactor_destroy(struct ks_compactor *c)
