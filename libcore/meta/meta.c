@@ -161,6 +161,24 @@ static void settings_put(struct ks_txn *t, const struct ks_volume_settings *s,
 	}
 }
 
+#define DOOMED "destroying"
+
+static int doom_body(struct ks_txn *t, void *arg)
+{
+	struct ks_rec_setting rec = { .name = ks_bytes_str(DOOMED), .value = ks_bytes_str("1") };
+
+	(void)arg;
+	ks_txn_put(t, KS_T_SETTING, &rec);
+	return 0;
+}
+
+int ks_meta_doom(struct ks_meta *m)
+{
+	int r = ks_meta_run(m, doom_body, NULL);
+
+	return r < 0 ? r : ks_meta_sync(m);
+}
+
 struct load {
 	struct ks_volume_settings s;
 	uint32_t seen; /* bit per row of settings[] */
@@ -182,6 +200,8 @@ static int load_one(void *arg, const void *rec, const struct ks_rec_inode *node)
 				       d->name);
 		l->seen |= 1u << i;
 	}
+	if (r->name.n == strlen(DOOMED) && memcmp(r->name.p, DOOMED, r->name.n) == 0)
+		l->s.destroying = true;
 	return 0; /* an unknown one belongs to a newer compatible program */
 }
 

@@ -45,6 +45,7 @@ struct ks_volume_settings {
 	int64_t created_ns;
 	char created_by[64];  /* "kiseki 0.1.0" */
 	uint8_t hash_key[16]; /* of dentry hashes */
+	bool destroying;      /* its end was begun: ks_meta_doom() */
 };
 
 struct ks_session_info { /* NUL-terminated copies; empty when unknown */
@@ -100,6 +101,13 @@ const struct ks_volume_settings *ks_meta_settings(const struct ks_meta *m);
 int ks_meta_settings_set(struct ks_meta *m, const struct ks_volume_settings *s) KS_MUST_CHECK;
 struct ks_engine *ks_meta_engine(struct ks_meta *m); /* borrowed, for tests and statistics */
 int ks_meta_sync(struct ks_meta *m) KS_MUST_CHECK;
+/* The volume is going to be removed: kept in its settings, durably, so that nobody uses what is left of it. */
+int ks_meta_doom(struct ks_meta *m) KS_MUST_CHECK;
+/*
+ * Removes the metadata itself: for SQLite the database and its lock files. Nobody may have it open, this process neither: -EBUSY somebody has; -ENOENT there is none; raised.
+ * Not for metadata in memory, which is gone with who has it open.
+ */
+int ks_meta_remove_all(const char *url) KS_MUST_CHECK;
 uint64_t ks_meta_sync_begin(struct ks_meta *m); /* the same in two halves (engine.h) */
 int ks_meta_sync_end(struct ks_meta *m, uint64_t begun) KS_MUST_CHECK;
 bool ks_meta_is_readonly(const struct ks_meta *m);

@@ -340,6 +340,12 @@ int ks_object_usage(struct ks_object *o, struct ks_object_usage *out)
 	return 0;
 }
 
+int ks_object_dismantle(struct ks_object *o)
+{
+	o = OWNER(o, dismantle);
+	return o->ops->dismantle ? o->ops->dismantle(o) : 0;
+}
+
 /* A decorator may count or fail appends, but only the innermost store can do them. */
 bool ks_object_can_append(const struct ks_object *o)
 {

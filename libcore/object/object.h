@@ -104,6 +104,12 @@ int ks_object_list(struct ks_object *o, const char *prefix, const char *after,
 int ks_object_usage(struct ks_object *o, struct ks_object_usage *out) KS_MUST_CHECK;
 
 /*
+ * The end of a store: what it itself made (directories) goes, where nothing is in it any more. Nobody else has it open; only ks_object_close() may follow. -ENOTEMPTY: something
+ * else lies there, and stays. A store that is not made of anything has nothing to do.
+ */
+int ks_object_dismantle(struct ks_object *o) KS_MUST_CHECK;
+
+/*
  * Appending, for packs. A store that cannot has ks_object_can_append() false and callers put whole objects.
  * One appender has one object, which nobody else appends to; it is created empty by open (-EEXIST if there).
  */

@@ -40,6 +40,8 @@ struct ks_store_ops {
 		    ks_object_list_fn *fn, void *arg);
 	int (*usage)(struct ks_object *o, struct ks_object_usage *out); /* NULL: no known limit */
 
+	int (*dismantle)(struct ks_object *o); /* NULL: nothing to do */
+
 	/* Optional, all or none. object.c sets ->store of a new appender. A decorator that has them wraps the inner appender. */
 	int (*append_open)(struct ks_object *o, const char *key, struct ks_appender **out);
 	int (*append_write)(struct ks_appender *a, const struct iovec *iov, int niov,

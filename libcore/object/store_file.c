@@ -282,6 +282,7 @@ const struct ks_store_ops ks_store_file_ops = {
 	.head = file_head,
 	.list = ks_file_list,
 	.usage = file_usage,
+	.dismantle = ks_file_dismantle,
 	.append_open = ks_file_append_open,
 	.append_write = ks_file_append_write,
 	.append_size = ks_file_append_size,

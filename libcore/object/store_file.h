@@ -18,6 +18,10 @@
 /* Iovecs of one system call: the pages of a 16 MiB block and some trailers. */
 #define KS_FILE_IOV_BATCH 272
 
+/* ---- file_end.c ---- */
+
+int ks_file_dismantle(struct ks_object *o) KS_MUST_CHECK;
+
 /* ---- file_io.c ---- */
 
 /* The shape of a put: @bulk bytes from the start are aligned, the rest is not. */

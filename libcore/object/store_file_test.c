@@ -498,4 +498,42 @@ KS_TEST(temporaries_of_the_living)
 	ks_check_eq(count_entries(path), 0);
 }
 
+/* Its own directories go when they are empty, and nothing else. */
+KS_TEST(dismantling)
+{
+	static const char *const keys[] = { "blocks/0/1/2", "packs/0/1", "marker" };
+	char path[512], other[600];
+	struct stat st;
+
+	for (int with_other = 0; with_other < 2; with_other++) {
+		struct ks_object *o = open_dir("end");
+
+		snprintf(path, sizeof(path), "%s/end", ks_tap_dir());
+		snprintf(other, sizeof(other), "%s/blocks/mine", path);
+		for (size_t i = 0; i < KS_ARRAY_SIZE(keys); i++)
+			ks_check_ok(put(o, keys[i], "1"));
+		ks_check_ok(ks_object_del(o, keys, 2));
+		ks_check_eq(ks_object_dismantle(o), -ENOTEMPTY);
+		ks_check_eq(count_entries(path), 1);
+		ks_object_close(o);
+		o = open_dir("end");
+		ks_check_ok(put(o, keys[0], "1"));
+		if (with_other)
+			ks_check_ok(mkdir(other, 0700));
+		if (with_other) {
+			int fd = openat(AT_FDCWD, other, O_RDONLY | O_DIRECTORY);
+			int file = openat(fd, "file", O_CREAT | O_WRONLY, 0600);
+
+			ks_check(file >= 0);
+			close(file);
+			close(fd);
+		}
+		ks_check_ok(ks_object_del(o, keys, 3));
+		ks_check_eq(ks_object_dismantle(o), with_other ? -ENOTEMPTY : 0);
+		ks_check_eq(stat(path, &st), with_other ? 0 : -1);
+		ks_object_close(o);
+	}
+	ks_check_ok(stat(other, &st));
+}
+
 KS_TEST_MAIN()

@@ -23,8 +23,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PROBE_PREFIX "kiseki.probe-"
-
 struct format {
 	const struct ks_format_opts *o;
 	struct ks_place at;
@@ -121,7 +119,7 @@ static int not_ours(void *arg, const char *key, const struct ks_object_info *inf
 
 	(void)info;
 	if (strcmp(key, KS_VOLUME_MARKER) == 0 ||
-	    strncmp(key, PROBE_PREFIX, strlen(PROBE_PREFIX)) == 0)
+	    strncmp(key, KS_VOLUME_PROBE, strlen(KS_VOLUME_PROBE)) == 0)
 		return 0;
 	snprintf(first, KS_OBJECT_KEY_MAX + 1, "%s", key);
 	return 1;
@@ -166,7 +164,7 @@ static int probe_seen(void *arg, const char *key, const struct ks_object_info *i
 /* Every verb once: a store that cannot list or delete is found out now and not by kiseki-gc. */
 static int probe(struct format *f)
 {
-	char key[sizeof(PROBE_PREFIX) + KS_UUID_STR] = PROBE_PREFIX;
+	char key[sizeof(KS_VOLUME_PROBE) + KS_UUID_STR] = KS_VOLUME_PROBE;
 	const char *keys[] = { key };
 	char back[sizeof(key)];
 	struct iovec iov = { key, sizeof(key) };
@@ -175,7 +173,7 @@ static int probe(struct format *f)
 	ssize_t n;
 	int r;
 
-	ks_uuid_format(f->s.uuid, key + strlen(PROBE_PREFIX));
+	ks_uuid_format(f->s.uuid, key + strlen(KS_VOLUME_PROBE));
 	r = ks_object_put(f->store, key, &iov, 1);
 	if (r < 0)
 		return r;
@@ -185,7 +183,7 @@ static int probe(struct format *f)
 	else if (n != (ssize_t)sizeof(key) || memcmp(key, back, sizeof(key)) != 0)
 		r = ks_fail(-EIO, "%s gives back other bytes than it was given", f->data_url);
 	if (r == 0)
-		r = ks_object_list(f->store, PROBE_PREFIX, "", probe_seen, key);
+		r = ks_object_list(f->store, KS_VOLUME_PROBE, "", probe_seen, key);
 	if (r == 0)
 		r = ks_fail(-EIO, "%s does not list what was put there", f->data_url);
 	n = ks_object_del(f->store, keys, 1);

@@ -87,6 +87,9 @@ int ks_volume_store_open(struct ks_object **out, const char *data_url,
 	struct stat st;
 	int r;
 
+	if (s->destroying)
+		return ks_fail_hint(-EMEDIUMTYPE, "kiseki-destroy, once more, finishes it",
+				    "volume '%s' is being destroyed", s->name);
 	/* Opening would make an absent directory: an unmounted disk must not become an empty store. */
 	if (dir && stat(dir, &st) < 0)
 		return ks_fail(-errno, "data directory %s of volume '%s'", dir, s->name);

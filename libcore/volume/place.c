@@ -136,9 +136,9 @@ int ks_place_data(const struct ks_place *p, const char *data, char *out, size_t 
 	return 0;
 }
 
-void ks_place_remove(const char *db)
+static void remove_logs(const char *db)
 {
-	static const char *const tails[] = { "", "-wal", "-shm", "-journal" };
+	static const char *const tails[] = { "-wal", "-shm", "-journal" };
 
 	for (size_t i = 0; i < KS_ARRAY_SIZE(tails); i++) {
 		KS_AUTO(ks_freep) char *name = ks_asprintf("%s%s", db, tails[i]);
@@ -146,6 +146,12 @@ void ks_place_remove(const char *db)
 		if (name)
 			KS_IGNORE(unlink(name) < 0); /* mostly absent */
 	}
+}
+
+void ks_place_remove(const char *db)
+{
+	KS_IGNORE(unlink(db) < 0);
+	remove_logs(db);
 }
 
 int ks_place_publish(struct ks_place *p, const char *tmp)
@@ -159,6 +165,9 @@ int ks_place_publish(struct ks_place *p, const char *tmp)
 	/* The name of a log is its database's: what is still in it would be left behind. */
 	if (stat(wal, &st) == 0 && st.st_size > 0)
 		return ks_fail(-EIO, "%s still holds changes", wal);
+	/* The log of a database that was there would be taken for this one's. */
+	if (access(db, F_OK) < 0 && errno == ENOENT)
+		remove_logs(db);
 	if (renameat2(AT_FDCWD, tmp, AT_FDCWD, db, RENAME_NOREPLACE) < 0)
 		return ks_fail(-errno, "create %s", db);
 	return fsync(p->dir_fd) < 0 ? ks_fail(-errno, "make %s durable", db) : 0;

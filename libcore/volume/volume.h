@@ -138,6 +138,7 @@ void ks_volume_features(FILE *f);
 
 /* The object that says whose data a store holds. */
 #define KS_VOLUME_MARKER "kiseki.volume"
+#define KS_VOLUME_PROBE "kiseki.probe-" /* begins the names of what a trial of a store leaves */
 int ks_volume_marker_put(struct ks_object *o, const uint8_t uuid[16],
 			 const char *name) KS_MUST_CHECK;
 /* -ENOENT: no marker (not raised); -EBADMSG: damaged. @name has 64 bytes. */

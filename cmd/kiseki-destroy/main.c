@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kiseki-destroy: delete a volume, with all that is in it. */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "cli/cmd.h"
+#include "cli/json.h"
+#include "cli/progress.h"
+#include "volume/destroy.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct {
+	bool yes, keep_data;
+	int64_t lock_wait_ns;
+} arg;
+
+static struct ks_destroy d; /* also for the progress line */
+
+static const struct ks_opt opts[] = {
+	{ .kind = KS_OPT_K_FLAG,
+	  .letter = 'y',
+	  .name = "yes",
+	  .value = &arg.yes,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "do not ask" },
+	{ .kind = KS_OPT_K_FLAG,
+	  .name = "keep-data",
+	  .value = &arg.keep_data,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "delete the metadata only, leave the objects" },
+	KS_OPT_DURATION(0, "lock-wait", &arg.lock_wait_ns,
+			"wait so long while somebody has the volume open"),
+	KS_OPT_END,
+};
+
+static const struct ks_cmd cmd = {
+	.name = "kiseki-destroy",
+	.usage = "[OPTIONS] VOLUME",
+	.about = "Delete a volume with all that is in it, for ever.",
+	.operands = "  VOLUME   NAME, metadata URL or database file; there is no default",
+	.examples = "kiseki-destroy -n scratch\n"
+		    "kiseki-destroy scratch\n"
+		    "kiseki-destroy --yes scratch",
+	.opts = opts,
+	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
+		  KS_CMD_BYTES | KS_CMD_CONFIG,
+	.min_args = 1,
+	.max_args = 1,
+	.features = ks_volume_features,
+};
+
+/* ---- what it says ---- */
+
+static void how_far(void *unused, struct ks_progress_now *out)
+{
+	(void)unused;
+	*out = (struct ks_progress_now){ .done_items = d.objects, .done_bytes = d.bytes };
+}
+
+static void on_item(void *unused, const char *key, uint64_t bytes)
+{
+	const char *action = ks_common.dry_run ? "would delete" : "deleted";
+
+	(void)unused;
+	if (!ks_common.verbose || ks_common.quiet)
+		return;
+	if (ks_common.json)
+		ks_json_print(json_pack("{s:s,s:s,s:s,s:I}", "type", "item", "action", action,
+					"object", key, "bytes", (json_int_t)bytes));
+	else
+		ks_cmd_say("%s %s", action, key);
+}
+
+static void describe(FILE *f, const char *name)
+{
+	char size[KS_SIZE_STR];
+	char uuid[KS_UUID_STR];
+
+	ks_cmd_size(d.usage.used_bytes, size);
+	ks_uuid_format(d.m.settings->uuid, uuid);
+	fprintf(f,
+		"volume    %s  %s%s\n"
+		"metadata  %s\n"
+		"data      %s%s\n"
+		"holds     %" PRIu64 " files and directories, %s\n",
+		name, uuid, d.begun ? "  (partly destroyed already)" : "", d.ref.shown_url,
+		d.m.data_url, arg.keep_data ? "  (stays)" : "", d.usage.inodes, size);
+}
+
+/* ---- asking ---- */
+
+/* Only who types the name means this volume. */
+static bool confirm(const char *name)
+{
+	char line[256];
+
+	if (arg.yes)
+		return true;
+	if (!isatty(STDIN_FILENO))
+		ks_cmd_usage("there is no terminal to ask on: --yes destroys without asking");
+	describe(stderr, name);
+	fprintf(stderr, "There is no way back. The name of the volume to destroy: ");
+	fflush(stderr);
+	if (!fgets(line, sizeof(line), stdin))
+		return false;
+	line[strcspn(line, "\n")] = '\0';
+	return strcmp(line, name) == 0;
+}
+
+/* ---- running ---- */
+
+static int done(int r, const char *name)
+{
+	char size[KS_SIZE_STR];
+
+	ks_cmd_size(d.bytes, size);
+	if (r == -EINTR) {
+		ks_cmd_error("%s is partly destroyed: %" PRIu64 " objects are gone", name,
+			     d.objects);
+		ks_cmd_hint("run it again to finish");
+		return KS_EXIT_LIMIT;
+	}
+	if (r < 0)
+		return ks_cmd_report(r);
+	ks_cmd_say("%s %s: %" PRIu64 " objects, %s%s",
+		   ks_common.dry_run ? "would destroy" : "destroyed", name, d.objects, size,
+		   ks_common.dry_run ? "; dry run: nothing changed" : "");
+	if (d.unknown || d.left)
+		ks_cmd_note("%s: %" PRIu64 " objects and files that are not Kiseki's stay",
+			    d.m.data_url, ks_max(d.unknown, (uint64_t)1));
+	if (arg.keep_data && !ks_common.dry_run)
+		ks_cmd_note("%s: the objects stay", d.m.data_url);
+	return KS_EXIT_OK;
+}
+
+static int destroy(const struct ks_volume_ref *ref)
+{
+	const struct ks_destroy_opts o = { .keep_data = arg.keep_data,
+					   .dry_run = ks_common.dry_run,
+					   .stop = ks_cmd_stopped_cb,
+					   .item = on_item };
+	int64_t wait_until = ks_clock_mono_ns() + arg.lock_wait_ns;
+	char uuid[KS_UUID_STR];
+	char name[64];
+	int r;
+
+	while ((r = ks_destroy_open(&d, ref, &o)) == -EBUSY && ks_clock_mono_ns() < wait_until &&
+	       !ks_cmd_stopped())
+		usleep(200000);
+	if (r < 0)
+		return ks_cmd_report(r);
+	ks_uuid_format(d.m.settings->uuid, uuid);
+	ks_json_volume(d.m.settings->name, uuid, d.ref.shown_url);
+	snprintf(name, sizeof(name), "%s", d.m.settings->name);
+	if (ks_common.dry_run && !ks_common.quiet && !ks_common.json)
+		describe(stdout, name);
+	if (!ks_common.dry_run && !confirm(name)) {
+		ks_cmd_error("that is not its name: nothing was destroyed");
+		return KS_EXIT_USAGE;
+	}
+	ks_progress_start("destroy", how_far, NULL);
+	r = ks_destroy_run(&d);
+	ks_progress_stop();
+	return done(r, name);
+}
+
+int main(int argc, char **argv)
+{
+	struct ks_volume_find find = { .no_default = true };
+	struct ks_volume_ref ref = { 0 };
+	char **args;
+	int code;
+	int r;
+
+	ks_cmd_parse(&cmd, argc, argv, &args);
+	find.config = ks_common.config;
+	r = ks_volume_resolve(&ref, args[0], &find);
+	if (r == 0)
+		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
+	code = r < 0 ? ks_cmd_report(r) : destroy(&ref);
+	ks_json_summary("counts",
+			json_pack("{s:I,s:I,s:I}", "objects", (json_int_t)d.objects, "bytes",
+				  (json_int_t)d.bytes, "unknown", (json_int_t)d.unknown));
+	ks_destroy_close(&d);
+	ks_volume_ref_clear(&ref);
+	return ks_cmd_exit(code);
+}
