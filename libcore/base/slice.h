@@ -47,6 +47,13 @@ struct ks_block_index {
 	uint32_t sums[KS_BLOCK_MAX / KS_PAGE_SIZE];
 };
 
+/* A range of a chunk that was copied, and where in the copy it is. */
+struct ks_copied {
+	uint32_t pos, len;
+	uint32_t s;   /* which of the new slices */
+	uint32_t off; /* within that */
+};
+
 /* A slice that was written and now becomes visible. */
 struct ks_commit_slice {
 	uint64_t chunk;

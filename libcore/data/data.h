@@ -191,7 +191,9 @@ int ks_data_read_map(struct ks_data *d, const struct ks_chunk_map *map, uint32_t
 struct ks_rewrite {
 	uint64_t ino, chunk;
 	const struct ks_chunk_map *map;
-	uint32_t pos, len;       /* what is copied */
+	const struct ks_copied
+		*v; /* what is copied: ranges without holes, one behind the other from off 0 on */
+	size_t n;
 	bool (*stop)(void *arg); /* asked before each block; may be NULL */
 	void *arg;
 };
@@ -201,7 +203,7 @@ struct ks_rewritten {
 	struct ks_pack_log *log; /* the pack it lies in, in use until the end; or NULL */
 };
 /*
- * Copies it to a new slice, which nobody knows yet; durable after a ks_object_sync(). Holds one block in memory. -EINTR stopped; as above; errors of the store. After an
+ * Copies them to one new slice, which nobody knows yet; durable after a ks_object_sync(). Holds one block in memory. -EINTR stopped; as above; errors of the store. After an
  * error nothing is left but what the garbage collector finds.
  */
 int ks_data_rewrite(struct ks_data *d, const struct ks_rewrite *w,

@@ -14,7 +14,29 @@ struct job {
 	const struct ks_rewrite *w;
 	uint32_t *sums;
 	uint64_t slice;
+	uint32_t len;
+	size_t at; /* the range that is copied next or now */
 };
+
+/* Bytes [off, off + n) of the new slice. The blocks come in their order. */
+static int gather(struct job *j, uint32_t off, uint32_t n, uint8_t *dst)
+{
+	const struct ks_rewrite *w = j->w;
+	int r = 0;
+
+	while (r == 0 && n) {
+		const struct ks_copied *c = &w->v[j->at];
+		uint32_t in = off - c->off;
+		uint32_t k = ks_min(n, c->len - in);
+
+		r = ks_data_read_map(j->d, w->map, c->pos + in, k, dst);
+		j->at += in + k == c->len;
+		off += k;
+		dst += k;
+		n -= k;
+	}
+	return r;
+}
 
 static void sum_pages(const uint8_t *p, uint32_t n, uint32_t *sums)
 {
@@ -25,13 +47,12 @@ static void sum_pages(const uint8_t *p, uint32_t n, uint32_t *sums)
 	}
 }
 
-static int put_block(const struct job *j, uint8_t *buf, uint32_t idx)
+static int put_block(struct job *j, uint8_t *buf, uint32_t idx)
 {
 	_Alignas(4096) uint8_t tail[KS_BLOCK_TAIL_MAX];
-	const struct ks_rewrite *w = j->w;
 	uint32_t bs = j->d->o.block_size;
 	uint32_t at = idx * bs;
-	uint32_t size = ks_min(bs, w->len - at);
+	uint32_t size = ks_min(bs, j->len - at);
 	uint32_t *sums = j->sums + at / KS_PAGE_SIZE;
 	struct ks_block_head head = {
 		.slice = j->slice, .idx = idx, .size = size, .npages = ks_pages_of(size)
@@ -40,7 +61,7 @@ static int put_block(const struct job *j, uint8_t *buf, uint32_t idx)
 	struct iovec iov[2] = { { buf, size - rest }, { tail, 0 } };
 	char key[KS_KEY_STR];
 	int first = size == rest;
-	int r = ks_data_read_map(j->d, w->map, w->pos + at, size, buf);
+	int r = gather(j, at, size, buf);
 
 	if (r < 0)
 		return r;
@@ -56,12 +77,12 @@ static int put_block(const struct job *j, uint8_t *buf, uint32_t idx)
 	return r;
 }
 
-static int put_blocks(const struct job *j)
+static int put_blocks(struct job *j)
 {
 	uint32_t bs = j->d->o.block_size;
-	uint32_t n = ks_blocks_of(j->w->len, bs);
+	uint32_t n = ks_blocks_of(j->len, bs);
 	void *buf = NULL;
-	int r = -posix_memalign(&buf, 4096, ks_round_up((size_t)ks_min(bs, j->w->len), 4096));
+	int r = -posix_memalign(&buf, 4096, ks_round_up((size_t)ks_min(bs, j->len), 4096));
 
 	for (uint32_t i = 0; r == 0 && i < n; i++) {
 		if (j->w->stop && j->w->stop(j->w->arg))
@@ -72,27 +93,26 @@ static int put_blocks(const struct job *j)
 	free(buf);
 	/* What is left behind the garbage collector finds. */
 	if (r < 0)
-		KS_IGNORE(ks_data_delete_slice(j->d, j->slice, j->w->len, bs) < 0);
+		KS_IGNORE(ks_data_delete_slice(j->d, j->slice, j->len, bs) < 0);
 	return r;
 }
 
-static int put_packed(const struct job *j, struct ks_rewritten *out)
+static int put_packed(struct job *j, struct ks_rewritten *out)
 {
 	const struct ks_rewrite *w = j->w;
 	struct ks_pack_head h = { .ino = w->ino,
 				  .slice = j->slice,
-				  .off = w->chunk * KS_CHUNK_SIZE + w->pos,
-				  .len = w->len,
-				  .npages = ks_pages_of(w->len) };
-	size_t size = ks_round_up(KS_PACK_HEADER_SIZE + (size_t)w->len, KS_PACK_ALIGN);
+				  .off = w->chunk * KS_CHUNK_SIZE + w->v[0].pos,
+				  .len = j->len,
+				  .npages = ks_pages_of(j->len) };
+	size_t size = ks_round_up(KS_PACK_HEADER_SIZE + (size_t)j->len, KS_PACK_ALIGN);
 	uint8_t *buf = calloc(1, size);
 	struct iovec iov = { buf, size };
 	uint64_t off = 0;
-	int r = buf ? ks_data_read_map(j->d, w->map, w->pos, w->len, buf + KS_PACK_HEADER_SIZE)
-		    : -ENOMEM;
+	int r = buf ? gather(j, 0, j->len, buf + KS_PACK_HEADER_SIZE) : -ENOMEM;
 
 	if (r == 0) {
-		sum_pages(buf + KS_PACK_HEADER_SIZE, w->len, j->sums);
+		sum_pages(buf + KS_PACK_HEADER_SIZE, j->len, j->sums);
 		memcpy(h.sums, j->sums, h.npages * sizeof(*h.sums));
 		ks_pack_seal(buf, &h);
 		r = ks_data_pack_begin(j->d, &out->log, &out->s.pack);
@@ -106,22 +126,24 @@ static int put_packed(const struct job *j, struct ks_rewritten *out)
 
 int ks_data_rewrite(struct ks_data *d, const struct ks_rewrite *w, struct ks_rewritten *out)
 {
-	uint32_t pages = ks_pages_of(w->len);
-	struct job j = { .d = d, .w = w, .sums = calloc(pages, sizeof(*j.sums)) };
+	struct job j = { .d = d, .w = w };
 	int r;
 
+	for (size_t i = 0; i < w->n; i++)
+		j.len += w->v[i].len;
+	j.sums = calloc(ks_pages_of(j.len), sizeof(*j.sums));
 	*out = (struct ks_rewritten){ .sums = j.sums };
 	if (!j.sums)
 		return -ENOMEM;
 	r = d->o.host.slice_id(d->o.host.arg, &j.slice);
 	out->s = (struct ks_commit_slice){ .chunk = w->chunk,
-					   .pos = w->pos,
-					   .len = w->len,
+					   .pos = w->v[0].pos,
+					   .len = j.len,
 					   .slice = j.slice,
 					   .block_size = d->o.block_size,
 					   .sums = j.sums };
 	if (r == 0)
-		r = d->pack && w->len <= KS_PACK_SLICE_MAX ? put_packed(&j, out) : put_blocks(&j);
+		r = d->pack && j.len <= KS_PACK_SLICE_MAX ? put_packed(&j, out) : put_blocks(&j);
 	if (r < 0)
 		ks_data_rewritten_end(d, out, false);
 	return r;

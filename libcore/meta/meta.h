@@ -366,13 +366,18 @@ int ks_meta_skip_ids(struct ks_meta *m) KS_MUST_CHECK;
 
 /* ---- compaction ---- */
 
+enum {
+	KS_PIECE_DEAD = 1,  /* less than half of its slice shows, and no other chunk refers to it */
+	KS_PIECE_ALONE = 2, /* nothing else of its slice shows in this chunk */
+};
 /* What a chunk consists of, and what there is to be had by copying. */
 struct ks_chunk_look {
 	struct ks_chunk_map *map; /* what shows */
-	uint32_t rows;            /* extents in the database */
-	uint32_t light; /* so many would do if what is hidden went; nothing is copied for it */
-	bool *dead; /* of each piece: less than half of its slice shows, and no other chunk refers to it */
-	uint64_t stored; /* bytes of slices that only this chunk refers to */
+	uint8_t *is;              /* of each piece: KS_PIECE_* */
+	uint32_t rows, slices;    /* extents in the database, and different slices of theirs */
+	uint32_t light,
+		light_slices; /* so many would do if what is hidden went; nothing is copied for it */
+	uint64_t stored;      /* bytes of slices that only this chunk refers to */
 	uint64_t hidden,
 		wasted; /* of them, in slices that do not show; that do not show in dead ones */
 };
@@ -385,16 +390,19 @@ struct ks_compact {
 	ks_ino_t ino;
 	uint64_t chunk;
 	const struct ks_chunk_map *seen; /* what the new slices were copied from */
-	const struct ks_commit_slice
-		*s; /* durable copies of ranges of it without holes, by position, disjoint */
-	size_t n;   /* 0: only what is hidden goes, and pieces are joined */
+	const struct ks_commit_slice *s; /* durable copies */
+	size_t n;                        /* 0: only what is hidden goes, and pieces are joined */
+	const struct ks_copied
+		*v; /* what they are copies of: ranges without holes, by position, disjoint */
+	size_t nv;
 	/* out */
 	bool *used; /* of each new slice: it is there now; else its objects are the caller's */
-	uint32_t before, after; /* extents; the same: nothing was changed */
+	uint32_t before, after;               /* extents */
+	uint32_t slices_before, slices_after; /* both pairs the same: nothing was changed */
 };
 /*
- * Makes a chunk consist of fewer extents. A new slice takes the place of what it was copied from as far as the chunk still shows that; a chunk that would not get
- * fewer extents stays as it is. The inode's attributes and change counter stay: maps that were read before are right until they are forgotten. -ENOENT as
+ * Makes a chunk consist of fewer extents or slices. A new slice takes the place of what it was copied from as far as the chunk still shows that; a chunk that would get more
+ * extents keeps its slices. The inode's attributes and change counter stay: maps that were read before are right until they are forgotten. -ENOENT as
  * above. After another error it is not known whether anything was changed.
  */
 int ks_meta_compact(struct ks_meta *m, struct ks_compact *c) KS_MUST_CHECK;

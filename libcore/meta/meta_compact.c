@@ -108,6 +108,7 @@ static void merge_pieces(struct ks_chunk_map *m)
 struct part {
 	const struct ks_rec_slice *s;
 	uint64_t rows, live; /* extents of this chunk; bytes that show */
+	uint32_t pieces;     /* that show */
 };
 
 static int part_order(const void *a, const void *b)
@@ -168,16 +169,22 @@ static int look_parts(struct ks_chunk_look *o, const struct ks_row *v, uint32_t 
 		struct part *x = part_find(p, k, o->map->e[i].slice);
 
 		x->live += o->map->e[i].len;
+		x->pieces++;
 	}
+	o->slices = k;
 	for (uint32_t i = 0; i < k; i++) {
+		o->light_slices += p[i].live > 0;
 		if (!is_sole(&p[i]))
 			continue;
 		o->stored += p[i].s->len;
 		o->hidden += p[i].live ? 0 : p[i].s->len;
 		o->wasted += p[i].live && is_dead(&p[i]) ? p[i].s->len - p[i].live : 0;
 	}
-	for (uint32_t i = 0; i < o->map->n; i++)
-		o->dead[i] = is_dead(part_find(p, k, o->map->e[i].slice));
+	for (uint32_t i = 0; i < o->map->n; i++) {
+		const struct part *x = part_find(p, k, o->map->e[i].slice);
+
+		o->is[i] = (is_dead(x) ? KS_PIECE_DEAD : 0) | (x->pieces == 1 ? KS_PIECE_ALONE : 0);
+	}
 	free(p);
 	return 0;
 }
@@ -199,9 +206,9 @@ int ks_meta_chunk_look(struct ks_meta *m, ks_ino_t ino, uint64_t chunk, struct k
 		r = rows_map(rows.v, rows.n, &a, &out->map);
 	if (r == 0) {
 		out->rows = rows.n;
-		out->dead = calloc(out->map->n + 1, sizeof(*out->dead));
+		out->is = calloc(out->map->n + 1, sizeof(*out->is));
 		needed = calloc(rows.n + 1, sizeof(*needed));
-		r = out->dead && needed ? 0 : -ENOMEM;
+		r = out->is && needed ? 0 : -ENOMEM;
 	}
 	if (r == 0) {
 		out->light = mark_needed(rows.v, rows.n, out->map, needed);
@@ -224,7 +231,7 @@ int ks_meta_chunk_look(struct ks_meta *m, ks_ino_t ino, uint64_t chunk, struct k
 void ks_chunk_look_clear(struct ks_chunk_look *l)
 {
 	ks_chunk_map_free(l->map);
-	free(l->dead);
+	free(l->is);
 	*l = (struct ks_chunk_look){ 0 };
 }
 
@@ -243,7 +250,7 @@ struct weave {
 	struct ks_arena *a;
 	struct woven *v;
 	uint32_t n, cap;
-	size_t at_new;    /* the first new slice that ends behind the place */
+	size_t at_new;    /* the first copied range that ends behind the place */
 	uint32_t at_seen; /* the first piece of what was copied that does */
 };
 
@@ -280,15 +287,15 @@ static struct woven weave_at(struct weave *w, const struct ks_extent *e, uint32_
 	struct woven old = { .pos = at,
 			     .off = e->off + (at - e->pos),
 			     .of = (uint32_t)e->pack_off };
-	const struct ks_commit_slice *s;
+	const struct ks_copied *s;
 	const struct ks_extent *q;
 
-	while (w->at_new < c->n && c->s[w->at_new].pos + c->s[w->at_new].len <= at)
+	while (w->at_new < c->nv && c->v[w->at_new].pos + c->v[w->at_new].len <= at)
 		w->at_new++;
 	while (w->at_seen < c->seen->n &&
 	       c->seen->e[w->at_seen].pos + c->seen->e[w->at_seen].len <= at)
 		w->at_seen++;
-	s = w->at_new < c->n ? &c->s[w->at_new] : NULL;
+	s = w->at_new < c->nv ? &c->v[w->at_new] : NULL;
 	q = w->at_seen < c->seen->n ? &c->seen->e[w->at_seen] : NULL;
 	if (s)
 		end = ks_min(end, s->pos > at ? s->pos : s->pos + s->len);
@@ -298,11 +305,9 @@ static struct woven weave_at(struct weave *w, const struct ks_extent *e, uint32_
 	if (!s || s->pos > at || !q || q->pos > at || q->slice != e->slice ||
 	    q->off + (at - q->pos) != old.off)
 		return old;
-	return (struct woven){ .pos = at,
-			       .len = old.len,
-			       .off = at - s->pos,
-			       .is_new = true,
-			       .of = (uint32_t)w->at_new };
+	return (struct woven){
+		.pos = at, .len = old.len, .off = s->off + (at - s->pos), .is_new = true, .of = s->s
+	};
 }
 
 static int weave(struct weave *w, const struct ks_chunk_map *now)
@@ -322,6 +327,28 @@ static int weave(struct weave *w, const struct ks_chunk_map *now)
 	return r;
 }
 
+/* ---- counting slices ---- */
+
+static int id_order(const void *a, const void *b)
+{
+	const uint64_t *x = a;
+	const uint64_t *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* How many different ones, but for 0. */
+static uint32_t count_ids(uint64_t *v, uint32_t n)
+{
+	uint32_t count = 0;
+
+	if (n)
+		qsort(v, n, sizeof(*v), id_order);
+	for (uint32_t i = 0; i < n; i++)
+		count += v[i] && (i == 0 || v[i] != v[i - 1]);
+	return count;
+}
+
 /* ---- writing ---- */
 
 struct compact_arg {
@@ -338,7 +365,8 @@ struct run {
 	struct ks_pack_share *packs;
 	size_t npacks;
 	struct ks_chunk_map *now;
-	bool *keep; /* of each row */
+	bool *keep;    /* of each row */
+	uint64_t *ids; /* room for one of each row */
 };
 
 static bool is_whole_row(const struct run *u, const struct woven *x)
@@ -410,7 +438,7 @@ static int replace(struct ks_txn *t, struct run *u, const struct weave *w)
 
 		if (is_whole_row(u, x))
 			continue;
-		/* There are more rows that go than pieces that come. */
+		/* There are at least as many rows that go as pieces that come. */
 		while (u->keep[free_seq])
 			free_seq++;
 		e.seq = u->rows.v[free_seq++].e.seq;
@@ -423,7 +451,10 @@ static int replace(struct ks_txn *t, struct run *u, const struct weave *w)
 	}
 	if (r == 0)
 		r = write_new(t, u, refs);
+	for (uint32_t i = 0; i < w->n; i++)
+		u->ids[i] = w->v[i].is_new ? c->s[w->v[i].of].slice : u->rows.v[w->v[i].of].s.id;
 	c->after = w->n;
+	c->slices_after = count_ids(u->ids, w->n);
 	return r;
 }
 
@@ -434,7 +465,10 @@ static int lighten(struct ks_txn *t, struct run *u)
 
 	if (n == u->rows.n)
 		return 0;
+	for (uint32_t i = 0; i < u->rows.n; i++)
+		u->ids[i] = u->keep[i] ? u->rows.v[i].s.id : 0;
 	u->a->c->after = n;
+	u->a->c->slices_after = count_ids(u->ids, u->rows.n);
 	return drop_rows(t, u);
 }
 
@@ -450,11 +484,16 @@ static int compact_run(struct ks_txn *t, struct run *u)
 	if (r < 0)
 		return r;
 	u->keep = ks_arena_alloc(u->refs.a, u->rows.n * sizeof(*u->keep) + 1);
-	if (!u->keep)
+	u->ids = ks_arena_alloc(u->refs.a, (u->rows.n + 1) * sizeof(*u->ids));
+	if (!u->keep || !u->ids)
 		return -ENOMEM;
+	for (uint32_t i = 0; i < u->rows.n; i++)
+		u->ids[i] = u->rows.v[i].s.id;
+	c->slices_before = c->slices_after = count_ids(u->ids, u->rows.n);
 	memset(u->keep, 0, u->rows.n * sizeof(*u->keep));
 	/* Dropping costs least, where copying has nothing to add. */
-	if (w.n < u->rows.n && (used || w.n < mark_needed(u->rows.v, u->rows.n, u->now, u->keep))) {
+	if ((used && w.n <= u->rows.n) ||
+	    w.n < mark_needed(u->rows.v, u->rows.n, u->now, u->keep)) {
 		memset(u->keep, 0, u->rows.n * sizeof(*u->keep));
 		return replace(t, u, &w);
 	}
@@ -496,6 +535,7 @@ static int compact_body(struct ks_txn *t, void *arg)
 	if (r == 0)
 		r = rows_map(u.rows.v, u.rows.n, NULL, &u.now);
 	c->before = c->after = u.rows.n;
+	c->slices_before = c->slices_after = 0;
 	if (r == 0)
 		r = compact_run(t, &u);
 	c->before += above;

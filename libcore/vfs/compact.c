@@ -2,9 +2,10 @@
 /*
  * compact.c: chunks that consist of very many slices are made of few again.
  *
- * What is copied. A run is a range without holes in which every piece is short, or belongs to a slice of which little shows any more. It becomes one slice. A piece at
+ * What is copied. A run is a range without holes in which every piece is short, or belongs to a slice of which little shows any more. A piece at
  * its edge that is longer than all the others together stays as it is: so what is appended again and again is not copied again and again. Long pieces
- * stay where they are. Where nothing is worth copying, slices that are hidden still go.
+ * stay where they are. All runs of a chunk go to one new slice, one behind the other, and so do small slices that stand alone between holes: their places stay, but a reader finds
+ * them side by side in a few blocks. Where nothing is worth copying, slices that are hidden still go.
  *
  * The copies are made durable before they are committed, since what they replace was. Who dies before the commit leaves objects that nothing names, for kiseki-gc. Writers are
  * never waited for and never wait: see meta_compact.c for what becomes of a chunk that changes meanwhile.
@@ -20,6 +21,8 @@
 #define LONG_PIECE (4 * KS_MIB)
 #define AGAIN 2 /* copies after one that met what was just deleted */
 
+#define SMALL_SLICE (256 * KS_KIB)
+
 struct range {
 	uint32_t first, n; /* pieces */
 	uint32_t pos, len;
@@ -29,17 +32,24 @@ struct ks_compact_job {
 	ks_ino_t ino;
 	uint64_t chunk;
 	struct ks_chunk_look look;
-	struct range *runs;
-	size_t nruns;
-	struct ks_rewritten *v; /* one for each run */
+	struct ks_copied *v; /* what is copied */
 	size_t n;
+	uint32_t bytes;
+	uint32_t rows, slices; /* what it would come to */
+	bool copied;
+	struct ks_rewritten copy;
 };
 
 /* ---- what is worth it ---- */
 
 static bool stays(const struct ks_chunk_look *l, uint32_t i)
 {
-	return l->map->e[i].len >= LONG_PIECE && !l->dead[i];
+	return l->map->e[i].len >= LONG_PIECE && !(l->is[i] & KS_PIECE_DEAD);
+}
+
+static bool is_dead(const struct ks_chunk_look *l, uint32_t i)
+{
+	return l->is[i] & KS_PIECE_DEAD;
 }
 
 /* Cuts long pieces off both ends, and says whether anything is to be had by copying the rest. */
@@ -47,27 +57,60 @@ static bool trim(const struct ks_chunk_look *l, struct range *r)
 {
 	const struct ks_extent *e = l->map->e;
 
-	while (r->n > 1 && !l->dead[r->first] && e[r->first].len > r->len - e[r->first].len) {
+	while (r->n > 1 && !is_dead(l, r->first) && e[r->first].len > r->len - e[r->first].len) {
 		r->len -= e[r->first].len;
 		r->pos += e[r->first].len;
 		r->first++;
 		r->n--;
 	}
-	while (r->n > 1 && !l->dead[r->first + r->n - 1] &&
+	while (r->n > 1 && !is_dead(l, r->first + r->n - 1) &&
 	       e[r->first + r->n - 1].len > r->len - e[r->first + r->n - 1].len) {
 		r->n--;
 		r->len -= e[r->first + r->n].len;
 	}
-	return r->n > 1 || l->dead[r->first];
+	return r->n > 1 || is_dead(l, r->first) ||
+	       ((l->is[r->first] & KS_PIECE_ALONE) && e[r->first].slice_len <= SMALL_SLICE);
+}
+
+static int id_order(const void *a, const void *b)
+{
+	const uint64_t *x = a;
+	const uint64_t *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* Slices of pieces that are not copied. */
+static int count_left(struct ks_compact_job *j)
+{
+	const struct ks_chunk_map *m = j->look.map;
+	uint64_t *ids = calloc(m->n + 1, sizeof(*ids));
+	size_t k = 0;
+	uint32_t n = 0;
+
+	if (!ids)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < m->n; i++) {
+		while (k < j->n && j->v[k].pos + j->v[k].len <= m->e[i].pos)
+			k++;
+		if (k == j->n || j->v[k].pos > m->e[i].pos)
+			ids[n++] = m->e[i].slice;
+	}
+	qsort(ids, n, sizeof(*ids), id_order);
+	for (uint32_t i = 0; i < n; i++)
+		j->slices += i == 0 || ids[i] != ids[i - 1];
+	free(ids);
+	return 0;
 }
 
 static int plan(struct ks_compact_job *j)
 {
 	const struct ks_chunk_map *m = j->look.map;
 
-	j->runs = calloc(m->n + 1, sizeof(*j->runs));
-	if (!j->runs)
+	j->v = calloc(m->n + 1, sizeof(*j->v));
+	if (!j->v)
 		return -ENOMEM;
+	j->rows = m->n;
 	for (uint32_t i = 0; i < m->n;) {
 		struct range r = { .first = i, .n = 1, .pos = m->e[i].pos, .len = m->e[i].len };
 
@@ -77,34 +120,43 @@ static int plan(struct ks_compact_job *j)
 			r.len += m->e[i++].len;
 			r.n++;
 		}
-		if (trim(&j->look, &r))
-			j->runs[j->nruns++] = r;
+		if (!trim(&j->look, &r))
+			continue;
+		j->v[j->n++] = (struct ks_copied){ .pos = r.pos, .len = r.len, .off = j->bytes };
+		j->bytes += r.len;
+		j->rows -= r.n - 1;
 	}
-	return 0;
+	j->slices = j->n > 0;
+	return count_left(j);
 }
 
-/* What it would come to; the runs are dropped when they do not help. */
+static bool is_gain(uint32_t before, uint32_t after, uint32_t percent)
+{
+	return after < before && (uint64_t)(before - after) * 100 >= (uint64_t)percent * before;
+}
+
+/* What it would come to; nothing is copied when that does not help. */
 static void judge(struct ks_compact_job *j, const struct ks_compact_opts *o,
 		  struct ks_compact_result *r)
 {
 	const struct ks_chunk_look *l = &j->look;
 	uint64_t gain = l->hidden + l->wasted;
 
-	r->before = l->rows;
-	r->after = l->map->n;
-	for (size_t i = 0; i < j->nruns; i++) {
-		r->after -= j->runs[i].n - 1;
-		r->bytes += j->runs[i].len;
-	}
-	if (j->nruns == 0 || r->after >= l->rows) {
-		j->nruns = 0;
-		r->bytes = 0;
-		r->after = ks_min(l->light, l->rows);
+	if (j->n == 0 || j->rows > l->rows || j->slices > l->slices ||
+	    (j->rows == l->rows && j->slices == l->slices && l->wasted == 0)) {
+		j->n = 0;
+		j->bytes = 0;
+		j->rows = ks_min(l->light, l->rows);
+		j->slices = l->light_slices;
 		gain = l->hidden;
 	}
-	r->worth = l->rows >= o->min_slices && r->after < r->before &&
-		   ((uint64_t)(r->before - r->after) * 100 >= (uint64_t)o->min_gain * r->before ||
-		    (gain && gain * 100 >= l->stored * o->min_gain));
+	r->before = l->slices;
+	r->after = j->slices;
+	r->extents = l->rows;
+	r->bytes = j->bytes;
+	r->worth = l->rows >= o->min_slices && (is_gain(l->slices, j->slices, o->min_gain) ||
+						is_gain(l->rows, j->rows, o->min_gain) ||
+						(gain && gain * 100 >= l->stored * o->min_gain));
 }
 
 /* ---- copying ---- */
@@ -113,33 +165,25 @@ void ks_compact_job_free(struct ks_vfs *v, struct ks_compact_job *j, bool undo)
 {
 	if (!j)
 		return;
-	for (size_t i = 0; i < j->n; i++)
-		ks_data_rewritten_end(v->data, &j->v[i], undo);
+	if (j->copied)
+		ks_data_rewritten_end(v->data, &j->copy, undo);
 	ks_chunk_look_clear(&j->look);
-	free(j->runs);
 	free(j->v);
 	free(j);
 }
 
 static int copy_runs(struct ks_vfs *v, struct ks_compact_job *j, const struct ks_compact_opts *o)
 {
-	int r = 0;
+	struct ks_rewrite w = { .ino = j->ino,
+				.chunk = j->chunk,
+				.map = j->look.map,
+				.v = j->v,
+				.n = j->n,
+				.stop = o->stop,
+				.arg = o->arg };
+	int r = j->n ? ks_data_rewrite(v->data, &w, &j->copy) : 0;
 
-	j->v = calloc(j->nruns + 1, sizeof(*j->v));
-	if (!j->v)
-		return -ENOMEM;
-	for (size_t i = 0; r == 0 && i < j->nruns; i++) {
-		struct ks_rewrite w = { .ino = j->ino,
-					.chunk = j->chunk,
-					.map = j->look.map,
-					.pos = j->runs[i].pos,
-					.len = j->runs[i].len,
-					.stop = o->stop,
-					.arg = o->arg };
-
-		r = ks_data_rewrite(v->data, &w, &j->v[i]);
-		j->n += r == 0;
-	}
+	j->copied = r == 0 && j->n;
 	return r;
 }
 
@@ -201,27 +245,28 @@ static void forget_maps(struct ks_vfs *v, ks_ino_t ino)
 
 static int commit(struct ks_vfs *v, struct ks_compact_job *j, struct ks_compact_result *r)
 {
-	struct ks_compact c = { .ino = j->ino, .chunk = j->chunk, .seen = j->look.map, .n = j->n };
-	struct ks_commit_slice *s = calloc(j->n + 1, sizeof(*s));
+	struct ks_compact c = { .ino = j->ino,
+				.chunk = j->chunk,
+				.seen = j->look.map,
+				.s = &j->copy.s,
+				.n = j->copied,
+				.v = j->v,
+				.nv = j->n };
+	bool used = false;
+	bool sure;
 	int ret;
 
-	c.used = calloc(j->n + 1, sizeof(*c.used));
-	c.s = s;
-	for (size_t i = 0; s && i < j->n; i++)
-		s[i] = j->v[i].s;
-	ret = s && c.used ? ks_meta_compact(v->meta, &c) : -ENOMEM;
-	r->before = c.before;
-	r->after = c.after;
-	r->bytes = 0;
-	for (size_t i = 0; s && c.used && i < j->n; i++) {
-		bool sure = ret == 0 || ret == -ENOENT || ret == -EBADMSG;
-
-		r->bytes += c.used[i] ? s[i].len : 0;
-		ks_data_rewritten_end(v->data, &j->v[i], sure && !c.used[i]);
-	}
-	j->n = 0;
-	free(s);
-	free(c.used);
+	c.used = &used;
+	ret = ks_meta_compact(v->meta, &c);
+	sure = ret == 0 || ret == -ENOENT || ret == -EBADMSG;
+	r->before = c.slices_before;
+	r->after = c.slices_after;
+	r->extents = c.after;
+	r->worth = used || c.after < c.before || c.slices_after < c.slices_before;
+	r->bytes = used ? j->bytes : 0;
+	if (j->copied)
+		ks_data_rewritten_end(v->data, &j->copy, sure && !used);
+	j->copied = false;
 	if (ret == 0)
 		forget_maps(v, j->ino);
 	if (ret == -ENOENT)
@@ -237,7 +282,7 @@ int ks_vfs_compact_end(struct ks_vfs *v, struct ks_compact_job *const *jobs, siz
 	size_t i;
 
 	for (i = 0; i < n; i++)
-		copied = copied || jobs[i]->n;
+		copied = copied || jobs[i]->copied;
 	if (copied)
 		ret = ks_store_sync(v);
 	for (i = 0; ret == 0 && i < n; i++)
@@ -314,12 +359,11 @@ static int compact_one(struct ks_vfs *v, const struct ks_hot *h)
 
 	if (r == 0 && j)
 		r = ks_vfs_compact_end(v, &j, 1, &res);
-	done(&v->compactor, h,
-	     j && r == 0 ? res.after : ks_max(res.before, (uint32_t)KS_COMPACT_ROWS));
+	done(&v->compactor, h, ks_max(res.extents, (uint32_t)KS_COMPACT_ROWS));
 	if (r == 0 && j) {
 		__atomic_add_fetch(&v->compactor.chunks, 1, __ATOMIC_RELAXED);
 		__atomic_add_fetch(&v->compactor.bytes, res.bytes, __ATOMIC_RELAXED);
-		ks_log(KS_LOG_DEBUG, "compacted chunk %ju of inode %ju: %u extents, were %u",
+		ks_log(KS_LOG_DEBUG, "compacted chunk %ju of inode %ju: %u slices, were %u",
 		       (uintmax_t)h->chunk, (uintmax_t)h->ino, res.after, res.before);
 	}
 	return r;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* compact_test.c: compaction against a file whose every byte is known: with dirty data over it, with readers who have old maps, beside writers, with a store that fails. */
 #include "vfs/vfs_testlib.h"
+#include <linux/falloc.h>
 #include <stdlib.h>
 
 #define SIZE (3u * 1024 * 1024)
@@ -199,7 +200,8 @@ static void holes(struct rig *g, struct vol *o)
 	ks_check_ok(ks_vfs_getattr(g->v, &g->c, f.ino, &before));
 	compact(g, f.ino, &res);
 	ks_check_eq(res.before, 81);
-	ks_check_eq(res.after, 41);
+	ks_check_eq(res.after, 1);
+	ks_check_eq(rows_of(g, f.ino), 41);
 	ks_check_ok(ks_vfs_getattr(g->v, &g->c, f.ino, &after));
 	ks_check_mem(&before, &after, sizeof(before));
 	for (uint32_t i = 0; i < 40; i++) {
@@ -216,6 +218,44 @@ static void holes(struct rig *g, struct vol *o)
 KS_TEST(holes_stay_holes)
 {
 	both(holes);
+}
+
+/* Small slices that stand alone are put side by side, once; one that hardly shows any more is copied for the room it takes. */
+static void alone(struct rig *g, struct vol *o)
+{
+	struct ks_compact_result res;
+	struct file f;
+
+	(void)o;
+	file_open(&f, g, "f");
+	for (uint32_t i = 0; i < 40; i++) {
+		put(&f, i * 60000, 5000);
+		flush(&f);
+	}
+	compact(g, f.ino, &res);
+	ks_check_eq(res.before, 40);
+	ks_check_eq(res.after, 1);
+	ks_check_eq(rows_of(g, f.ino), 40);
+	check(&f);
+	compact(g, f.ino, &res);
+	ks_check(!res.worth);
+	for (uint32_t i = 0; i < 30; i++)
+		ks_check_ok(ks_vfs_fallocate(
+			f.fh, &g->c, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, i * 60000, 5000));
+	memset(f.want, 0, 30 * 60000);
+	compact(g, f.ino, &res);
+	ks_check(res.worth);
+	ks_check_eq(res.bytes, 10 * 5000);
+	compact(g, f.ino, &res);
+	ks_check(!res.worth);
+	settle(g, NULL);
+	check(&f);
+	file_close(&f);
+}
+
+KS_TEST(slices_that_stand_alone)
+{
+	both(alone);
 }
 
 /* What is appended a little at a time is not copied as a whole each time. */

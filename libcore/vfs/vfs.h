@@ -174,8 +174,9 @@ struct ks_compact_opts {
 	void *arg;
 };
 struct ks_compact_result {
-	bool worth;
+	bool worth;             /* there is something to do; at the end: it was done */
 	uint32_t before, after; /* slices: as they would be; then as they are */
+	uint32_t extents;       /* as they are */
 	uint64_t bytes;         /* copied */
 };
 struct ks_compact_job; /* copies of what a chunk consists of, not committed yet */

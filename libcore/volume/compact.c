@@ -60,7 +60,7 @@ static bool stop(void *arg)
 
 static void did(struct run *u, ks_ino_t ino, uint64_t chunk, const struct ks_compact_result *r)
 {
-	if (r->after >= r->before)
+	if (!r->worth)
 		return;
 	atomic_fetch_add(&u->out->compacted, 1);
 	atomic_fetch_add(&u->out->before, r->before);
