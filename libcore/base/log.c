@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -152,6 +153,21 @@ void ks_fail_clear(void)
 {
 	fail.text[0] = '\0';
 	fail.hint[0] = '\0';
+}
+
+void ks_fail_keep(struct ks_fail_kept *k)
+{
+	k->text = strdup(fail.text);
+	k->hint = strdup(fail.hint);
+}
+
+void ks_fail_restore(struct ks_fail_kept *k)
+{
+	snprintf(fail.text, sizeof(fail.text), "%s", k->text ? k->text : "");
+	snprintf(fail.hint, sizeof(fail.hint), "%s", k->hint ? k->hint : "");
+	free(k->text);
+	free(k->hint);
+	*k = (struct ks_fail_kept){ 0 };
 }
 
 bool ks_fail_quiet(bool on)

@@ -50,6 +50,13 @@ const char *ks_fail_text(void);
 const char *ks_fail_hint_text(void);
 void ks_fail_clear(void);
 
+/* What was raised last, past work that may raise and clear: the first failure is the one to tell. Zeroed is nothing. */
+struct ks_fail_kept {
+	char *text, *hint;
+};
+void ks_fail_keep(struct ks_fail_kept *k);    /* without memory: nothing */
+void ks_fail_restore(struct ks_fail_kept *k); /* and frees */
+
 /*
  * While on for the calling thread, ks_fail() keeps its text and does not log it: the caller will
  * print it. Returns the old value. Tools switch this on in main().
