@@ -30,6 +30,7 @@ static const struct setting {
 	S(block_size, NUMBER), S(data_url, TEXT),    S(capacity_bytes, NUMBER),
 	S(inodes_max, NUMBER), S(trash_ns, NUMBER),  S(compress, TEXT),
 	S(created_ns, NUMBER), S(created_by, TEXT),  S(hash_key, HEX16),
+	S(owner, UUID),
 #undef S
 };
 #define SETTING_TEXT 1100
@@ -142,6 +143,20 @@ static int setting_parse(const struct setting *d, struct ks_bytes text,
 	return -EBADMSG;
 }
 
+/* Absent means 0. */
+static bool is_optional(const struct setting *d)
+{
+	return d->off == offsetof(struct ks_volume_settings, owner);
+}
+
+static bool is_zero(const struct setting *d, const struct ks_volume_settings *s)
+{
+	static const uint8_t none[16];
+
+	assert(d->size == sizeof(none));
+	return memcmp((const char *)s + d->off, none, d->size) == 0;
+}
+
 static void settings_put(struct ks_txn *t, const struct ks_volume_settings *s,
 			 const char *const *only)
 {
@@ -153,7 +168,7 @@ static void settings_put(struct ks_txn *t, const struct ks_volume_settings *s,
 
 		for (const char *const *o = only; o && *o; o++)
 			wanted = wanted || strcmp(*o, settings[i].name) == 0;
-		if (!wanted)
+		if (!wanted || (is_optional(&settings[i]) && is_zero(&settings[i], s)))
 			continue;
 		setting_print(&settings[i], s, text);
 		rec.value = ks_bytes_str(text);
@@ -209,7 +224,8 @@ static int settings_check(const struct load *l)
 {
 	for (size_t i = 0; i < KS_ARRAY_SIZE(settings); i++) {
 		/* A newer format may have dropped settings: its version is judged first. */
-		if (l->s.format_version <= KS_FORMAT_VERSION && !(l->seen & (1u << i)))
+		if (l->s.format_version <= KS_FORMAT_VERSION && !(l->seen & (1u << i)) &&
+		    !is_optional(&settings[i]))
 			return ks_fail(-EBADMSG, "volume '%s': the setting '%s' is missing",
 				       l->s.name, settings[i].name);
 	}
@@ -418,6 +434,12 @@ uint64_t ks_meta_sync_begin(struct ks_meta *m)
 int ks_meta_sync_end(struct ks_meta *m, uint64_t begun)
 {
 	return ks_engine_sync_end(m->e, begun);
+}
+
+void ks_meta_make_readonly(struct ks_meta *m)
+{
+	assert(!atomic_load(&m->session));
+	m->readonly = true;
 }
 
 bool ks_meta_is_readonly(const struct ks_meta *m)

@@ -45,6 +45,8 @@ struct ks_volume_settings {
 	int64_t created_ns;
 	char created_by[64];  /* "kiseki 0.1.0" */
 	uint8_t hash_key[16]; /* of dentry hashes */
+	/* Which of several metadata over the same data this is: what the data's marker says owns it. 0: the first, and no setting. */
+	uint8_t owner[16];
 	bool destroying;      /* its end was begun: ks_meta_doom() */
 };
 
@@ -111,6 +113,8 @@ int ks_meta_remove_all(const char *url) KS_MUST_CHECK;
 uint64_t ks_meta_sync_begin(struct ks_meta *m); /* the same in two halves (engine.h) */
 int ks_meta_sync_end(struct ks_meta *m, uint64_t begun) KS_MUST_CHECK;
 bool ks_meta_is_readonly(const struct ks_meta *m);
+/* From now on nothing is written; before a session, and before other threads know of it. */
+void ks_meta_make_readonly(struct ks_meta *m);
 
 /* ---- sessions ---- */
 

@@ -2,6 +2,7 @@
 /* maint.c: opens a volume for maintenance. */
 #include "volume/maint.h"
 #include "base/log.h"
+#include "volume/parts.h"
 #include "volume/recover.h"
 
 #include <errno.h>
@@ -14,6 +15,7 @@
 static int open_parts(struct ks_maint *m, const struct ks_volume_ref *ref, bool write)
 {
 	struct ks_meta_opts o = { .readonly = !write, .mmap_bytes = MMAP_BYTES };
+	bool ours = true;
 	int r;
 
 	o.hooks.died = ks_recover_died;
@@ -27,7 +29,11 @@ static int open_parts(struct ks_maint *m, const struct ks_volume_ref *ref, bool 
 	m->settings = ks_meta_settings(m->meta);
 	r = ks_volume_data_url(ref->meta_url, m->settings->data_url, &m->data_url);
 	if (r == 0)
-		r = ks_volume_store_open(&m->store, m->data_url, m->settings, !write);
+		r = ks_store_open_owned(&m->store, m->data_url, m->settings, !write, &ours);
+	if (r == 0 && write && !ours)
+		r = ks_fail_hint(-EROFS, KS_VOLUME_NOT_OURS,
+				 "volume '%s' does not own its data: another metadata over %s does",
+				 m->settings->name, m->data_url);
 	m->recover->meta = m->meta;
 	m->recover->store = m->store;
 	return r;

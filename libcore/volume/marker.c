@@ -16,16 +16,25 @@
 
 int ks_marker_write(struct ks_object *o, const struct ks_marker *m)
 {
+	static const uint8_t none[16];
 	char uuid[KS_UUID_STR];
+	char owner[KS_UUID_STR];
 	json_t *j;
 	char *text;
 	struct iovec iov;
 	int r;
 
 	ks_uuid_format(m->uuid, uuid);
+	ks_uuid_format(m->owner, owner);
 	j = json_pack("{s:i,s:s,s:s}", "kiseki", 1, "uuid", uuid, "name", m->name);
 	if (j && m->formatting)
 		json_object_set_new(j, "formatting", json_true());
+	if (j && m->loading)
+		json_object_set_new(j, "loading", json_true());
+	if (j && m->owners)
+		json_object_set_new(j, "owners", json_integer((json_int_t)m->owners));
+	if (j && memcmp(m->owner, none, sizeof(none)) != 0)
+		json_object_set_new(j, "owner", json_string(owner));
 	text = j ? json_dumps(j, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
 	json_decref(j);
 	if (!text)
@@ -43,7 +52,14 @@ static int parse(const char *text, size_t n, struct ks_marker *out)
 	json_t *j = json_loadb(text, n, 0, NULL);
 	const char *uuid = json_string_value(json_object_get(j, "uuid"));
 	const char *name = json_string_value(json_object_get(j, "name"));
+	const char *owner = json_string_value(json_object_get(j, "owner"));
 	int r = uuid ? ks_uuid_parse(uuid, out->uuid) : -EINVAL;
+
+	memset(out->owner, 0, sizeof(out->owner));
+	if (r == 0 && owner)
+		r = ks_uuid_parse(owner, out->owner);
+	out->owners = (uint64_t)json_integer_value(json_object_get(j, "owners"));
+	out->loading = json_is_true(json_object_get(j, "loading"));
 
 	snprintf(out->name, sizeof(out->name), "%.63s", name ? name : "");
 	out->formatting = json_is_true(json_object_get(j, "formatting"));

@@ -52,7 +52,9 @@ int ks_store_open_bare(struct ks_object **out, const char *data_url)
 	return 0;
 }
 
-static int check_marker(struct ks_object *o, const struct ks_volume_settings *s, bool readonly)
+/* *owned: the objects may be written by this metadata; others may lie over them too. */
+static int check_marker(struct ks_object *o, const struct ks_volume_settings *s, bool readonly,
+			bool *owned)
 {
 	struct ks_marker m;
 	char ours[KS_UUID_STR];
@@ -66,11 +68,14 @@ static int check_marker(struct ks_object *o, const struct ks_volume_settings *s,
 			ks_object_url(o), s->name, KS_VOLUME_MARKER);
 	if (r < 0)
 		return r;
+	*owned = memcmp(m.owner, s->owner, sizeof(m.owner)) == 0;
 	if (memcmp(m.uuid, s->uuid, sizeof(m.uuid)) == 0) {
-		/* kiseki-format was stopped on its last step. */
-		if (m.formatting && !readonly)
-			return ks_volume_marker_put(o, s->uuid, s->name);
-		return 0;
+		/* Who made the volume was stopped on the last step. */
+		m.loading = false;
+		if (!m.formatting || readonly || !*owned)
+			return 0;
+		m.formatting = false;
+		return ks_marker_write(o, &m);
 	}
 	ks_uuid_format(s->uuid, ours);
 	ks_uuid_format(m.uuid, theirs);
@@ -81,6 +86,14 @@ static int check_marker(struct ks_object *o, const struct ks_volume_settings *s,
 
 int ks_volume_store_open(struct ks_object **out, const char *data_url,
 			 const struct ks_volume_settings *s, bool readonly)
+{
+	bool ours;
+
+	return ks_store_open_owned(out, data_url, s, readonly, &ours);
+}
+
+int ks_store_open_owned(struct ks_object **out, const char *data_url,
+			const struct ks_volume_settings *s, bool readonly, bool *ours)
 {
 	KS_AUTO(ks_freep) char *dir = ks_url_to_path("file", data_url);
 	KS_AUTO(ks_object_closep) struct ks_object *o = NULL;
@@ -95,7 +108,7 @@ int ks_volume_store_open(struct ks_object **out, const char *data_url,
 		return ks_fail(-errno, "data directory %s of volume '%s'", dir, s->name);
 	r = ks_store_open_bare(&o, data_url);
 	if (r == 0)
-		r = check_marker(o, s, readonly);
+		r = check_marker(o, s, readonly, ours);
 	if (r == 0)
 		*out = ks_steal(&o);
 	return r;
@@ -108,6 +121,7 @@ static int open_meta(struct ks_volume *v, const struct ks_volume_ref *ref,
 {
 	struct ks_meta_opts mo = {
 		.readonly = o->readonly,
+		.snapshot = o->snapshot,
 		.busy_timeout_ns = o->busy_timeout_ns,
 		.relatime = o->relatime,
 		.noatime = o->noatime,
@@ -145,17 +159,46 @@ static int find_root(struct ks_volume *v, const char *subdir, ks_ino_t *root)
 	return r;
 }
 
+static void become_readonly(struct ks_volume *v)
+{
+	ks_log(KS_LOG_WARN,
+	       "volume '%s' at %s does not own its data, another metadata over it does: "
+	       "read-only; " KS_VOLUME_NOT_OURS,
+	       v->settings->name, v->shown_url);
+	ks_meta_make_readonly(v->meta);
+}
+
+/* Without a store of its own: deletions count too. Data that cannot be looked at is nobody's. */
+static void check_owner(struct ks_volume *v)
+{
+	struct ks_object *o = NULL;
+	bool quiet = ks_fail_quiet(true);
+	bool ours = true;
+	int r = ks_store_open_owned(&o, v->data_url, v->settings, true, &ours);
+
+	ks_fail_quiet(quiet);
+	if (r == 0)
+		ks_object_close(o);
+	if (r == 0 && !ours)
+		become_readonly(v);
+}
+
 static int start_vfs(struct ks_volume *v, const struct ks_volume_opts *o)
 {
 	struct ks_vfs_opts vo = { .meta = v->meta, .data = o->data };
+	bool ours = true;
 	int r = find_root(v, o->subdir, &vo.root);
 
 	if (r < 0)
 		return r;
 	vo.readonly = o->readonly || ks_meta_is_readonly(v->meta);
-	r = ks_volume_store_open(&vo.store, v->data_url, v->settings, vo.readonly);
+	r = ks_store_open_owned(&vo.store, v->data_url, v->settings, vo.readonly, &ours);
 	if (r < 0)
 		return r;
+	if (!vo.readonly && !ours) {
+		become_readonly(v);
+		vo.readonly = true;
+	}
 	vo.data.block_size = (uint32_t)v->settings->block_size;
 	vo.data.readonly = vo.readonly;
 	r = ks_vfs_start(v->vfs, &vo);
@@ -198,6 +241,8 @@ int ks_volume_open(struct ks_volume **out, const struct ks_volume_ref *ref,
 		r = open_meta(v, ref, o);
 	if (r == 0 && v->vfs)
 		r = start_vfs(v, o);
+	else if (r == 0 && !ks_meta_is_readonly(v->meta))
+		check_owner(v);
 	if (r == 0)
 		r = start_session(v, o);
 	if (r == 0)

@@ -94,6 +94,7 @@ char *ks_url_to_path(const char *scheme, const char *url);
 
 struct ks_volume_opts {
 	bool readonly;
+	bool snapshot;    /* all is as it was at the open (engine.h); readonly too */
 	bool meta_only;   /* no store, no vfs: ls, status */
 	uint32_t session; /* KS_SESSION_MOUNT or KS_SESSION_TOOL: registered while open; 0: none */
 	const char *tool; /* name of the program, for the session */
