@@ -32,7 +32,7 @@ say = $(if $(V),,@printf '  %-5s %s\n' '$(1)' '$(2)')
 # Libraries: always these, and each of the others (header:package) once a file includes its header.
 used = $(if $(shell grep -lsF '#include <$(1)>' libcore/*/*.[ch]),$(2))
 pkgs := sqlite3 jansson libisal fuse3 $(call used,liburing.h,liburing) $(call used,curl/curl.h,libcurl) \
-	$(call used,openssl/evp.h,libcrypto) $(call used,zstd.h,libzstd) $(call used,lz4.h,liblz4) \
+	$(call used,openssl/evp.h,libcrypto) $(call used,archive.h,libarchive) $(call used,zstd.h,libzstd) $(call used,lz4.h,liblz4) \
 	$(call used,libpq-fe.h,libpq) $(call used,hiredis/hiredis.h,hiredis) $(call used,zlib.h,zlib)
 pkg_cflags := $(shell $(PKG_CONFIG) --cflags $(pkgs))
 pkg_libs := $(shell $(PKG_CONFIG) --libs $(pkgs))
