@@ -2,28 +2,14 @@
 /* copy_volume.c: a volume as an end of a copy, through its vfs in this process. */
 #include "base/clock.h"
 #include "volume/copy_side.h"
+#include "volume/rdev.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysmacros.h>
 
 #define BATCH 256 /* names held at a time while a directory is listed */
 #define BATCH_MAX (BATCH + 16)
-
-/* As stored: what new_encode_dev() of the kernel makes. */
-static uint32_t encode_dev(dev_t dev)
-{
-	uint32_t maj = major(dev);
-	uint32_t min = minor(dev);
-
-	return (min & 0xff) | (maj << 8) | ((min & ~0xffu) << 12);
-}
-
-static dev_t decode_dev(uint32_t rdev)
-{
-	return makedev((rdev & 0xfff00) >> 8, (rdev & 0xff) | ((rdev >> 12) & 0xfff00));
-}
 
 static void to_stat(const struct ks_attr *a, struct stat *st)
 {
@@ -33,7 +19,7 @@ static void to_stat(const struct ks_attr *a, struct stat *st)
 		.st_nlink = a->nlink,
 		.st_uid = a->uid,
 		.st_gid = a->gid,
-		.st_rdev = decode_dev(a->rdev),
+		.st_rdev = ks_rdev_decode(a->rdev),
 		.st_size = (off_t)a->size,
 		.st_atim = ks_ns_to_ts(a->atime_ns),
 		.st_mtim = ks_ns_to_ts(a->mtime_ns),
@@ -47,7 +33,7 @@ void ks_side_attr(const struct stat *st, struct ks_attr *a)
 		.mode = st->st_mode,
 		.uid = st->st_uid,
 		.gid = st->st_gid,
-		.rdev = encode_dev(st->st_rdev),
+		.rdev = ks_rdev_encode(st->st_rdev),
 		.size = (uint64_t)st->st_size,
 		.atime_ns = ks_ts_to_ns(st->st_atim),
 		.mtime_ns = ks_ts_to_ns(st->st_mtim),
