@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,23 @@ int ks_place_publish(struct ks_place *p, const char *tmp)
 	if (renameat2(AT_FDCWD, tmp, AT_FDCWD, db, RENAME_NOREPLACE) < 0)
 		return ks_fail(-errno, "create %s", db);
 	return fsync(p->dir_fd) < 0 ? ks_fail(-errno, "make %s durable", db) : 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)ftw;
+	if (type == FTW_DP)
+		KS_IGNORE(rmdir(path) < 0); /* something is in it */
+	return 0;
+}
+
+void ks_place_remove_empty(const char *data_url)
+{
+	KS_AUTO(ks_freep) char *dir = ks_url_to_path("file", data_url);
+
+	if (dir)
+		KS_IGNORE(nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) < 0); /* what can be */
 }
 
 void ks_place_undo(struct ks_place *p, const char *data_url)

@@ -24,6 +24,8 @@ int ks_place_data(const struct ks_place *p, const char *data, char *out, size_t 
 int ks_place_publish(struct ks_place *p, const char *tmp) KS_MUST_CHECK;
 /* A database with its log and the rest, if it is there. */
 void ks_place_remove(const char *db);
+/* After a failure: the data directory that we made, if nothing is in it but directories. */
+void ks_place_remove_empty(const char *data_url);
 /* After a failure: the directory, if we made it and it is empty, with @data_url's in it. */
 void ks_place_undo(struct ks_place *p, const char *data_url);
 void ks_place_clear(struct ks_place *p);
