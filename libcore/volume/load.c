@@ -6,8 +6,9 @@
  *	2  records into a database under another name	removed by the next one
  *	3  objects					removed by the next one, as the marker says whose they are
  *	4  checksums compared, the database opened
- *	5  database renamed				from here on there is a volume
- *	6  marker without "loading"			else the first mount does it
+ *	5  marker without "loading"			what is there may belong to a volume from here on, and no load removes it
+ *	6  database renamed				from here on there is a volume
+ *	7  marker without "formatting"			else the first mount does it
  */
 #include "volume/load.h"
 #include "base/log.h"
@@ -16,11 +17,13 @@
 #include "volume/load_records.h"
 #include "volume/place.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -39,6 +42,7 @@ struct load {
 	struct ks_object *store;
 	struct ks_marker marker; /* as it was found, or written */
 	bool made;               /* the data directory was made by us */
+	int data_fd;             /* of it, locked: another load would take ours for an old one's */
 	bool marked;             /* by us, and nothing is there but what we put */
 	char setting_url[1024];  /* what data_url will say */
 	char *data_url;          /* absolute */
@@ -183,6 +187,21 @@ static int remove_objects(struct ks_object *store)
 	return r < 0 ? r : ks_object_del(store, &last, 1);
 }
 
+static int lock_data(struct load *l, const char *dir)
+{
+	if (!dir)
+		return 0;
+	l->data_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (l->data_fd < 0)
+		return ks_fail(-errno, "open directory %s", dir);
+	if (flock(l->data_fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	if (errno == EWOULDBLOCK)
+		return ks_fail_hint(-EBUSY, "wait until it is done, or choose another --data",
+				    "another program loads a volume into %s", dir);
+	return ks_fail(-errno, "lock directory %s", dir);
+}
+
 /* A place of our own: empty, or what another load left. */
 static int make_data(struct load *l)
 {
@@ -192,6 +211,8 @@ static int make_data(struct load *l)
 
 	l->made = dir && access(dir, F_OK) < 0;
 	r = ks_store_open_bare(&l->store, l->data_url);
+	if (r == 0)
+		r = lock_data(l, dir);
 	if (r < 0)
 		return r;
 	r = ks_marker_read(l->store, &l->marker);
@@ -481,7 +502,7 @@ static int put_local(struct load *l)
 static int write_marker(struct load *l)
 {
 	if (l->out->blocks) {
-		l->marker.formatting = l->marker.loading = false;
+		l->marker.formatting = false;
 		l->out->owner = true;
 		return ks_marker_write(l->store, &l->marker);
 	}
@@ -507,6 +528,9 @@ static int finish(struct load *l)
 		l->e = NULL;
 	}
 	r = try_open(l);
+	l->marker.loading = false;
+	if (r == 0 && l->out->blocks)
+		r = ks_marker_write(l->store, &l->marker);
 	if (r == 0 && l->tmp)
 		r = ks_place_publish(&l->at, l->tmp);
 	if (r < 0)
@@ -570,7 +594,7 @@ static int run(struct load *l)
 
 int ks_load(const struct ks_load_opts *o, struct ks_load_result *out)
 {
-	struct load l = { .o = o, .out = out, .at = { .dir_fd = -1 } };
+	struct load l = { .o = o, .out = out, .at = { .dir_fd = -1 }, .data_fd = -1 };
 	int r = run(&l);
 
 	ks_load_records_stop(&l.rec);
@@ -578,6 +602,7 @@ int ks_load(const struct ks_load_opts *o, struct ks_load_result *out)
 		undo(&l);
 	ks_engine_close(l.e);
 	ks_object_close(l.store);
+	ks_closep(&l.data_fd);
 	ks_arc_in_free(l.in);
 	ks_place_clear(&l.at);
 	ks_buf_clear(&l.sums);

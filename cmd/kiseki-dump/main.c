@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kiseki-dump: a volume as an archive. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "cli/cmd.h"
+#include "cli/json.h"
+#include "cli/progress.h"
+#include "volume/dump.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const formats[] = { "pax", "zip", NULL };
+static const char *const compressions[] = { "auto", "zstd", "gzip", "xz", "lz4", "none", NULL };
+
+static struct {
+	bool meta, files, blocks;
+	const char *output;
+	int format, compress;
+} arg = { .output = "-" };
+
+static const struct ks_opt opts[] = {
+	{ .kind = KS_OPT_K_FLAG,
+	  .name = "meta",
+	  .value = &arg.meta,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "the metadata (this is the default)" },
+	{ .kind = KS_OPT_K_FLAG,
+	  .name = "files",
+	  .value = &arg.files,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "the files, for any tar" },
+	{ .kind = KS_OPT_K_FLAG,
+	  .name = "blocks",
+	  .value = &arg.blocks,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "the metadata and the data: the whole volume" },
+	{ .kind = KS_OPT_K_STRING,
+	  .letter = 'o',
+	  .name = "output",
+	  .arg = "FILE",
+	  .value = &arg.output,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "write to FILE; - is stdout (the default)" },
+	KS_OPT_ENUM(0, "format", "FORMAT", formats, &arg.format, "pax, or with --files zip"),
+	KS_OPT_ENUM(0, "compress", "HOW", compressions, &arg.compress,
+		    "zstd, gzip, xz, lz4, none; auto: by FILE's suffix, else zstd"),
+	KS_OPT_END,
+};
+
+static const struct ks_cmd cmd = {
+	.name = "kiseki-dump",
+	.usage = "[OPTIONS] [VOLUME[:/PATH]]",
+	.about = "Write a volume's metadata, files or all of it as an archive of one moment.",
+	.operands = "  VOLUME   NAME, metadata URL, database file or mount point\n"
+		    "  /PATH    with --files: only what is below it",
+	.examples = "kiseki-dump photos -o photos-2026-11-20.tar.zst\n"
+		    "kiseki-dump --blocks photos -o photos-all.tar\n"
+		    "kiseki-dump --files photos:/2026 | tar -x --zstd -C /srv/restored\n"
+		    "kiseki-dump --files --format=zip photos:/album -o album.zip",
+	.opts = opts,
+	.common = KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS | KS_CMD_BYTES |
+		  KS_CMD_CONFIG,
+	.max_args = 1,
+	.features = ks_volume_features,
+};
+
+static struct ks_dump_result done;
+
+static void how_far(void *unused, struct ks_progress_now *out)
+{
+	(void)unused;
+	*out = (struct ks_progress_now){
+		.done_items = __atomic_load_n(&done.inodes, __ATOMIC_RELAXED) +
+			      __atomic_load_n(&done.files, __ATOMIC_RELAXED),
+		.total_items = __atomic_load_n(&done.total_inodes, __ATOMIC_RELAXED),
+		.done_bytes = __atomic_load_n(&done.out_bytes, __ATOMIC_RELAXED),
+	};
+}
+
+static void on_error(void *unused, const char *path, int err, const char *text)
+{
+	(void)unused;
+	ks_cmd_error("%s", text);
+	ks_json_error(path, "read", err, text);
+}
+
+static void on_item(void *unused, const char *path, uint64_t bytes)
+{
+	json_t *j;
+
+	(void)unused;
+	if (!ks_common.json) {
+		ks_cmd_note("%s", path);
+		return;
+	}
+	j = json_pack("{s:s,s:s,s:I}", "type", "item", "action", "dumped", "bytes",
+		      (json_int_t)bytes);
+	if (j)
+		ks_json_name(j, "path", path, strlen(path));
+	ks_json_print(j);
+}
+
+static enum ks_dump_what what(void)
+{
+	return arg.files ? KS_DUMP_FILES : arg.blocks ? KS_DUMP_BLOCKS : KS_DUMP_META;
+}
+
+/* The archive may be on stdout: then this goes to stderr. */
+static void say(int64_t took_ns)
+{
+	void (*out)(const char *fmt, ...) = strcmp(arg.output, "-") == 0 ? ks_cmd_note : ks_cmd_say;
+	double s = (double)took_ns / (double)KS_NS_PER_S;
+	char size[KS_SIZE_STR], data[KS_SIZE_STR];
+
+	ks_cmd_size(done.out_bytes, size);
+	ks_cmd_size(arg.files ? done.bytes : done.object_bytes, data);
+	if (arg.files)
+		out("Dumped %" PRIu64 " files of '%s', %s: an archive of %s in %.1f s", done.files,
+		    done.name, data, size, s);
+	else if (arg.blocks)
+		out("Dumped '%s': %" PRIu64 " inodes, %" PRIu64 " slices, %" PRIu64
+		    " objects of %s: an archive of %s in %.1f s",
+		    done.name, done.inodes, done.slices, done.objects, data, size, s);
+	else
+		out("Dumped metadata of '%s': %" PRIu64 " inodes, %" PRIu64 " slices, %s in %.1f s",
+		    done.name, done.inodes, done.slices, size, s);
+	if (done.skipped)
+		ks_cmd_note("kiseki-dump: %" PRIu64
+			    " devices, pipes and sockets are left out: zip has none",
+			    done.skipped);
+	if (done.unprotected)
+		ks_cmd_note("kiseki-dump: the volume cannot be written to: what others delete "
+			    "meanwhile may be missing");
+}
+
+static void summarise(const char *meta_url)
+{
+	if (*done.uuid)
+		ks_json_volume(done.name, done.uuid, meta_url);
+	ks_json_summary("counts",
+			json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "inodes",
+				  (json_int_t)done.inodes, "slices", (json_int_t)done.slices,
+				  "records", (json_int_t)done.records, "objects",
+				  (json_int_t)done.objects, "object_bytes",
+				  (json_int_t)done.object_bytes, "files", (json_int_t)done.files,
+				  "bytes", (json_int_t)done.bytes, "skipped",
+				  (json_int_t)done.skipped, "failed", (json_int_t)done.failed,
+				  "archive_bytes", (json_int_t)done.out_bytes));
+}
+
+static int dump(const char *operand)
+{
+	struct ks_volume_find find = { .config = ks_common.config };
+	struct ks_volume_ref ref = { 0 };
+	KS_AUTO(ks_freep) char *volume = NULL;
+	KS_AUTO(ks_freep) char *path = NULL;
+	int64_t start = ks_clock_mono_ns();
+	struct ks_dump_opts o = { .what = what(),
+				  .output = arg.output,
+				  .format = (enum ks_arc_format)arg.format,
+				  .compress = (enum ks_arc_compress)arg.compress,
+				  .stopped = ks_cmd_stopped_cb,
+				  .error = on_error,
+				  .item = ks_common.verbose ? on_item : NULL };
+	int r = operand ? ks_volume_split(operand, false, &volume, &path) : 0;
+
+	if (r >= 0 && path && !arg.files)
+		ks_cmd_usage("'%s' names a directory: only --files dumps a part of a volume",
+			     operand);
+	if (r >= 0)
+		r = ks_volume_resolve(&ref, volume, &find);
+	if (r == 0)
+		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
+	o.path = path;
+	if (r == 0) {
+		ks_progress_start("dump", how_far, NULL);
+		r = ks_dump(&ref, &o, &done);
+		ks_progress_stop();
+	}
+	summarise(ref.shown_url);
+	ks_volume_ref_clear(&ref);
+	if (r == 0)
+		say(ks_clock_mono_ns() - start);
+	if (r == 0 && done.failed) {
+		ks_cmd_error("%" PRIu64 " of them could not be read, and are missing or damaged "
+			     "in the archive too",
+			     done.failed);
+		r = KS_EXIT_PARTIAL;
+	}
+	/* A stop is told by the signal. */
+	return r == -EINTR && ks_cmd_stopped() ? KS_EXIT_OK : r;
+}
+
+static void check_args(void)
+{
+	size_t n = strlen(arg.output);
+
+	if (arg.meta + arg.files + arg.blocks > 1)
+		ks_cmd_usage("one of --meta, --files and --blocks at a time");
+	if (!ks_cmd_given("format") && arg.files && n > 4 &&
+	    strcmp(arg.output + n - 4, ".zip") == 0)
+		arg.format = KS_ARC_ZIP;
+	if (arg.format == KS_ARC_ZIP && !arg.files)
+		ks_cmd_usage("--format=zip is for --files");
+	if (arg.format == KS_ARC_ZIP && ks_cmd_given("compress"))
+		ks_cmd_usage(
+			"--compress and --format=zip exclude each other: zip compresses itself");
+	if (strcmp(arg.output, "-") != 0)
+		return;
+	if (isatty(STDOUT_FILENO))
+		ks_cmd_usage("an archive does not belong on a terminal: -o FILE, or a pipe");
+	if (ks_common.json)
+		ks_cmd_usage("--json needs stdout, and the archive too: -o FILE");
+}
+
+int main(int argc, char **argv)
+{
+	char **args;
+
+	ks_cmd_parse(&cmd, argc, argv, &args);
+	check_args();
+	/* Names in archives are characters; which bytes those are must not depend on who calls. */
+	setlocale(LC_CTYPE, "C.UTF-8");
+	return ks_cmd_exit(dump(args[0]));
+}
