@@ -47,7 +47,7 @@ struct ks_volume_settings {
 	uint8_t hash_key[16]; /* of dentry hashes */
 	/* Which of several metadata over the same data this is: what the data's marker says owns it. 0: the first, and no setting. */
 	uint8_t owner[16];
-	bool destroying;      /* its end was begun: ks_meta_doom() */
+	bool destroying; /* its end was begun: ks_meta_doom() */
 };
 
 struct ks_session_info { /* NUL-terminated copies; empty when unknown */
