@@ -314,6 +314,18 @@ int ks_meta_map(struct ks_meta *m, ks_ino_t ino, uint64_t chunk,
 int ks_meta_block(struct ks_meta *m, uint64_t slice, uint32_t idx,
 		  struct ks_block_index *out) KS_MUST_CHECK;
 
+#define KS_WHOLE_PAGES 4
+#define KS_WHOLE_MAX 256u
+/* A file whose whole content is one slice in a pack. */
+struct ks_whole {
+	ks_ino_t ino;        /* in */
+	struct ks_attr attr; /* out; ino 0: there is no such file, or it is not like that */
+	uint64_t slice, pack, off;
+	uint32_t sums[KS_WHOLE_PAGES]; /* CRC-32C of each page */
+};
+/* For up to KS_WHOLE_MAX files, in one trip and one snapshot. */
+int ks_meta_whole(struct ks_meta *m, struct ks_whole *v, size_t n) KS_MUST_CHECK;
+
 int ks_meta_new_slice_id(struct ks_meta *m,
 			 uint64_t *out) KS_MUST_CHECK; /* from a batch: mostly no trip */
 int ks_meta_new_pack_id(struct ks_meta *m, uint64_t *out) KS_MUST_CHECK;

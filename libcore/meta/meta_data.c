@@ -115,6 +115,78 @@ int ks_meta_map(struct ks_meta *m, ks_ino_t ino, uint64_t chunk, struct ks_chunk
 	return r;
 }
 
+/* ---- small files, many at once ---- */
+
+struct one_slice {
+	struct ks_whole *w;
+	struct ks_rec_inode node;
+	struct ks_rec_extent from;
+	struct ks_rec_slice slice;
+	uint32_t n; /* extents */
+};
+
+static int whole_one(void *arg, const void *rec, const struct ks_rec_inode *node)
+{
+	const struct ks_rec_extent *x = rec;
+	struct one_slice *o = arg;
+	const struct ks_rec_slice *s = &o->slice;
+	uint32_t pages = ks_pages_of(s->len);
+	const unsigned char *p = s->sums.p;
+
+	(void)node;
+	o->w->pack = 0;
+	if (o->n++ || x->chunk || x->pos || x->off || !s->pack || s->id != x->slice ||
+	    x->len != s->len || pages > KS_WHOLE_PAGES || s->sums.n != (size_t)pages * 4)
+		return 1;
+	o->w->slice = s->id;
+	o->w->pack = s->pack;
+	o->w->off = s->pack_off;
+	for (uint32_t i = 0; i < pages; i++)
+		o->w->sums[i] = le32(p + (size_t)i * 4);
+	return 0;
+}
+
+/* Judged behind the scan: the slice it saw last is still there. */
+static void whole_end(struct one_slice *o, bool found)
+{
+	if (found && S_ISREG(o->node.mode) && o->n == 1 && o->w->pack &&
+	    o->node.size == o->slice.len)
+		o->w->attr = o->node;
+}
+
+int ks_meta_whole(struct ks_meta *m, struct ks_whole *v, size_t n)
+{
+	struct ks_arena a = { 0 };
+	struct one_slice *o = calloc(n + 1, sizeof(*o));
+	struct ks_read *rd = calloc(n + 1, sizeof(*rd));
+	struct ks_scan *s = calloc(n + 1, sizeof(*s));
+	int r = n > KS_WHOLE_MAX ? -EINVAL : o && rd && s ? 0 : -ENOMEM;
+
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		v[i] = (struct ks_whole){ .ino = v[i].ino };
+		o[i].w = &v[i];
+		o[i].from.ino = v[i].ino;
+		rd[i] = ks_read_inode(&o[i].node, v[i].ino, 0);
+		s[i] = (struct ks_scan){ .table = KS_T_EXTENT,
+					 .flags = KS_READ_FOLLOW,
+					 .slice = &o[i].slice,
+					 .from = &o[i].from,
+					 .nprefix = 1,
+					 .limit = 2,
+					 .fn = whole_one,
+					 .arg = &o[i] };
+	}
+	if (r == 0)
+		r = ks_engine_fetch(m->e, rd, n, s, n, &a);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		whole_end(&o[i], rd[i].found);
+	ks_arena_clear(&a);
+	free(o);
+	free(rd);
+	free(s);
+	return r;
+}
+
 int ks_meta_block(struct ks_meta *m, uint64_t slice, uint32_t idx, struct ks_block_index *out)
 {
 	struct ks_arena a = { 0 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * make.c: many entries at once, each with its content: one append to a pack and one transaction for hundreds of small files.
+ * make.c: many entries at once, each with its content: one append to a pack and one transaction for hundreds of small files. And back: their places are
+ * found with one request, and each is read with one.
  *
  * Data before metadata, as always: the contents are appended first, and what is replaced goes only when they are durable.
  */
@@ -186,4 +187,39 @@ int ks_vfs_make(struct ks_vfs *v, const struct ks_ctx *c, struct ks_make *m, siz
 	}
 	free(content);
 	return r;
+}
+
+int ks_vfs_whole(struct ks_vfs *v, struct ks_whole *w, size_t n)
+{
+	int r = ks_meta_whole(v->meta, w, n);
+
+	/* What is open here may have more than is committed. */
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		if (__atomic_load_n(&v->nwriters, __ATOMIC_RELAXED) &&
+		    ks_vnode_is_open(v, w[i].ino))
+			w[i].attr = (struct ks_attr){ 0 };
+	}
+	return r;
+}
+
+int ks_vfs_read_whole(struct ks_vfs *v, const struct ks_whole *w, void *p)
+{
+	struct iovec iov = { .iov_base = p, .iov_len = (size_t)w->attr.size };
+	bool quiet = ks_fail_quiet(true);
+	char key[KS_KEY_STR];
+	ssize_t n;
+
+	ks_pack_key(key, w->pack);
+	n = ks_object_get(v->store, key, w->off, &iov, 1);
+	ks_fail_quiet(quiet);
+	if (n < 0 || (uint64_t)n != w->attr.size)
+		return -EAGAIN;
+	for (uint32_t i = 0; i < ks_pages_of(w->attr.size); i++) {
+		uint64_t at = (uint64_t)i * KS_PAGE_SIZE;
+		size_t len = (size_t)ks_min((uint64_t)KS_PAGE_SIZE, w->attr.size - at);
+
+		if (ks_crc32c(0, (const uint8_t *)p + at, len) != w->sums[i])
+			return -EAGAIN;
+	}
+	return 0;
 }

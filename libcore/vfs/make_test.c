@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/tap.h"
 #include "vfs/internal.h"
+#include <errno.h>
 #include <fcntl.h>
 
 #define FILES 6
@@ -167,6 +168,49 @@ KS_TEST(a_written_file_gets_its_name)
 	ks_vfs_release(fh);
 	ks_check_ok(ks_vfs_lookup(g.v, &g.c, KS_ROOT_INO, "f", &a));
 	ks_check_eq(a.nlink, 1);
+	stop(&g);
+}
+
+/* All that are one slice in a pack, and no others; and only what is as it was written. */
+KS_TEST(read_whole)
+{
+	static uint8_t buf[KS_RUN_FILE_MAX];
+	struct ks_whole w[FILES + 2] = { 0 };
+	struct ks_open_how how;
+	struct ks_fh *fh = NULL;
+	struct rig g;
+
+	start(&g);
+	fill(&g, 1, 0);
+	ks_check_ok(ks_vfs_make(g.v, &g.c, g.m, FILES, &g.run));
+	for (int i = 0; i < FILES; i++)
+		w[i].ino = g.m[i].attr.ino;
+	w[FILES].ino = 999999;
+	w[FILES + 1].ino = KS_ROOT_INO;
+	ks_check_ok(ks_vfs_whole(g.v, w, FILES + 2));
+	for (int i = 0; i < FILES; i++) {
+		ks_check_eq(w[i].attr.ino, sizes[i] ? g.m[i].attr.ino : 0);
+		if (!sizes[i])
+			continue;
+		ks_check_eq(w[i].attr.size, sizes[i]);
+		ks_check_ok(ks_vfs_read_whole(g.v, &w[i], buf));
+		ks_check_eq(buf[sizes[i] - 1], byte(1 + i, sizes[i] - 1));
+	}
+	ks_check(!w[FILES].attr.ino && !w[FILES + 1].attr.ino);
+	w[1].sums[0] ^= 1;
+	ks_check_eq(ks_vfs_read_whole(g.v, &w[1], buf), -EAGAIN);
+	w[3].pack++;
+	ks_check_eq(ks_vfs_read_whole(g.v, &w[3], buf), -EAGAIN);
+	/* Two pieces; and one that is being written. */
+	ks_check_ok(ks_vfs_open(g.v, &g.c, g.m[1].attr.ino, O_WRONLY, &fh, &how));
+	ks_check_ok(ks_vfs_whole(g.v, w, 2));
+	ks_check(w[0].attr.ino && !w[1].attr.ino);
+	ks_check_eq(ks_vfs_write(fh, &g.c, 4000, buf, 200), 200);
+	ks_check_ok(ks_vfs_flush(fh, &g.c));
+	ks_vfs_release(fh);
+	ks_check_ok(ks_vfs_whole(g.v, w, 2));
+	ks_check(w[0].attr.ino && !w[1].attr.ino);
+	ks_check_eq(ks_vfs_whole(g.v, w, KS_WHOLE_MAX + 1), -EINVAL);
 	stop(&g);
 }
 

@@ -112,6 +112,13 @@ int ks_vfs_make(struct ks_vfs *v, const struct ks_ctx *c, struct ks_make *m, siz
 		struct ks_pack_run *run) KS_MUST_CHECK;
 bool ks_vfs_can_make(const struct ks_vfs *v); /* files with content: the store can append */
 
+/*
+ * The other way: those of up to KS_WHOLE_MAX files that can be read at once (see ks_meta_whole()), and the content of one, attr.size bytes, checked. -EAGAIN: it is to be opened
+ * and read, which says what is the matter. For who reads many small files that nobody in this process writes.
+ */
+int ks_vfs_whole(struct ks_vfs *v, struct ks_whole *w, size_t n) KS_MUST_CHECK;
+int ks_vfs_read_whole(struct ks_vfs *v, const struct ks_whole *w, void *p) KS_MUST_CHECK;
+
 /* ---- files ---- */
 
 struct ks_open_how {

@@ -32,7 +32,8 @@ void ks_copy_plan(const struct ks_copy *c, const struct ks_copy_item *it, struct
 		}
 	}
 	/* Without its owner, a setuid bit would be somebody else's. */
-	if (!(set->what & KS_COPY_OWNER) && it->st.st_uid != geteuid())
+	if ((set->st.st_mode & (S_ISUID | S_ISGID)) && !(set->what & KS_COPY_OWNER) &&
+	    it->st.st_uid != geteuid())
 		set->st.st_mode &= ~(mode_t)(S_ISUID | S_ISGID);
 }
 
@@ -122,6 +123,21 @@ static bool has_name(const struct ks_buf *names, const char *name)
 	return false;
 }
 
+bool ks_cdir_passes_none(struct ks_cdir *d)
+{
+	struct ks_node node = { d, NULL, 0, NULL };
+	KS_AUTO(ks_buf_clear) struct ks_buf value = { 0 };
+	int passes = __atomic_load_n(&d->passes, __ATOMIC_RELAXED);
+
+	if (passes == KS_PASSES_UNKNOWN) {
+		passes = d->side->ops->getxattr(&node, KS_ACL_DEFAULT, &value) == 0
+				 ? KS_PASSES_ACL
+				 : KS_PASSES_NONE;
+		__atomic_store_n(&d->passes, passes, __ATOMIC_RELAXED);
+	}
+	return passes == KS_PASSES_NONE;
+}
+
 /* A list that @to has from its directory's default ACL, and the source, whose attributes are @names, does not have. */
 static int drop_inherited_acls(const struct ks_node *to, const struct ks_buf *names)
 {
@@ -131,6 +147,9 @@ static int drop_inherited_acls(const struct ks_node *to, const struct ks_buf *na
 	KS_AUTO(ks_buf_clear) struct ks_buf value = { 0 };
 	int r = 0;
 
+	/* A directory gets both lists from the one above it. */
+	if (to->name && ks_cdir_passes_none(to->dir))
+		return 0;
 	for (size_t i = 0; r == 0 && i < KS_ARRAY_SIZE(acls); i++) {
 		value.n = 0;
 		if (!has_name(names, acls[i]) && ops->getxattr(to, acls[i], &value) == 0)

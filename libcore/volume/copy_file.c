@@ -69,6 +69,9 @@ static int copy_sparse(struct work *w)
 
 	if (size == 0)
 		return copy_range(w, 0, UINT64_MAX, &at);
+	/* As many blocks as bytes: a small file needs no asking. */
+	if (size <= CHUNK && (uint64_t)w->it->st.st_blocks * 512 >= size)
+		return copy_range(w, 0, size, &at);
 	while (r == 0 && off < size) {
 		uint64_t data = off;
 		uint64_t hole = size;
@@ -262,22 +265,58 @@ static int set_attributes(struct work *w, const struct ks_copy_set *set)
 	return r < 0 ? fail_work(w, false, "set the attributes of", r) : 0;
 }
 
-static int open_both(struct work *w, const struct ks_copy_set *set)
+/* A small file of a volume. 1: it is to be opened and read. */
+static int copy_whole(struct work *w)
+{
+	const struct ks_whole *x = w->it->whole;
+	int r;
+
+	if (!x || w->chunk < x->attr.size ||
+	    ks_vfs_read_whole(w->it->from->side->vfs, x, w->buf) < 0)
+		return 1;
+	r = w->out.side->ops->write(&w->out, 0, w->buf, (size_t)x->attr.size);
+	if (r < 0)
+		return fail_work(w, false, "write", r);
+	ks_copy_count(w->c, bytes, x->attr.size);
+	return 0;
+}
+
+static int open_source(struct work *w)
 {
 	const struct ks_copy_item *it = w->it;
-	bool in_place = it->exists && !S_ISREG(it->old.st_mode) && !S_ISLNK(it->old.st_mode);
-	uint32_t mode = set->st.st_mode & 0777;
 	int r = 0;
 
 	if (it->in)
 		w->in = *it->in;
 	else
 		r = it->from->side->ops->open(it->from, it->name, it->follow, &w->in, NULL);
+	return r < 0 ? fail_work(w, true, "open", r) : 0;
+}
+
+static int copy_data(struct work *w)
+{
+	int r = copy_whole(w);
+
+	if (r == 1 && w->it->whole)
+		r = open_source(w) < 0 ? -ECANCELED : 1;
+	if (r == 1)
+		r = copy_reflink(w);
+	return r == 1 ? copy_sparse(w) : r;
+}
+
+static int open_both(struct work *w, const struct ks_copy_set *set)
+{
+	const struct ks_copy_item *it = w->it;
+	bool in_place = it->exists && !S_ISREG(it->old.st_mode) && !S_ISLNK(it->old.st_mode);
+	uint32_t mode = set->st.st_mode & (set->what & KS_COPY_MODE ? 07777 : 0777);
+	int r = 0;
+
+	if (it->whole)
+		w->in.bare = true;
+	else
+		r = open_source(w);
 	if (r < 0)
-		return fail_work(w, true, "open", r);
-	/* Nobody else may open it before it has its owner. */
-	if (set->what & KS_COPY_MODE)
-		mode &= 0700;
+		return r;
 	r = it->to->side->ops->create(it->to, it->to_name, mode, in_place,
 				      set->what & KS_COPY_OWNER ? &set->st : NULL, &w->out);
 	return r < 0 ? fail_work(w, false, "create", r) : 0;
@@ -290,11 +329,8 @@ static int copy_one(struct work *w)
 
 	ks_copy_plan(w->c, w->it, &set);
 	r = open_both(w, &set);
-	if (r == 0) {
-		r = copy_reflink(w);
-		if (r == 1)
-			r = copy_sparse(w);
-	}
+	if (r == 0)
+		r = copy_data(w);
 	if (r == 0) {
 		r = w->out.side->ops->flush(&w->out);
 		if (r < 0)

@@ -119,10 +119,8 @@ static int local_seek(struct ks_cfile *f, uint64_t off, bool hole, uint64_t *out
  * A temporary name that a killed copy left is told by its lock: the kernel drops it with the process. Between the making and the locking somebody may have
  * tidied it away.
  */
-static int create_tmp(struct ks_cdir *d, uint32_t mode, struct ks_cfile *f)
+static int create_tmp(struct ks_cdir *d, uint32_t mode, struct ks_cfile *f, struct stat *st)
 {
-	struct stat st;
-
 	for (int i = 0; i < 100; i++) {
 		ks_copy_tmp_name(f->tmp);
 		f->fd = openat(d->fd, f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
@@ -132,7 +130,7 @@ static int create_tmp(struct ks_cdir *d, uint32_t mode, struct ks_cfile *f)
 		if (f->fd < 0)
 			continue;
 		/* A file system without such locks has no tidying either. */
-		if (flock(f->fd, LOCK_EX) < 0 || fstat(f->fd, &st) < 0 || st.st_nlink > 0)
+		if (flock(f->fd, LOCK_EX) < 0 || fstat(f->fd, st) < 0 || st->st_nlink > 0)
 			return 0;
 		ks_closep(&f->fd);
 	}
@@ -140,13 +138,45 @@ static int create_tmp(struct ks_cdir *d, uint32_t mode, struct ks_cfile *f)
 	return -errno;
 }
 
+/* As what we make. Asked once: a process does not change who it is here. */
+static bool is_ours(const struct stat *st)
+{
+	static _Atomic int64_t uid = -1;
+	static _Atomic int64_t gid = -1;
+
+	if (uid < 0) {
+		gid = getegid();
+		uid = geteuid();
+	}
+	return st->st_uid == uid && st->st_gid == gid;
+}
+
+/* A set call each that can be saved. */
+static void note_made(struct ks_cdir *d, uint32_t mode, const struct stat *st, struct ks_cfile *f)
+{
+	if (!is_ours(st))
+		return;
+	f->has |= KS_COPY_OWNER;
+	if ((st->st_mode & 07777) == mode && ks_cdir_passes_none(d))
+		f->has |= KS_COPY_MODE;
+}
+
 static int local_create(struct ks_cdir *d, const char *name, uint32_t mode, bool in_place,
 			const struct stat *own, struct ks_cfile *f)
 {
-	(void)own;
+	struct stat st = { 0 };
+	int r;
+
 	f->dir = d;
-	if (!in_place)
-		return create_tmp(d, mode & 0777, f);
+	if (!in_place) {
+		bool ours = !own || is_ours(own);
+
+		/* Nobody else may open it before it has its owner. */
+		r = create_tmp(d, ours ? mode & 0777 : mode & 0700, f, &st);
+		if (r == 0 && ours)
+			note_made(d, mode, &st, f);
+		return r;
+	}
 	f->fd = openat(d->fd, name, O_WRONLY | O_CLOEXEC | O_NOCTTY);
 	return fail(f->fd);
 }
@@ -329,6 +359,8 @@ static int local_setattr(const struct ks_node *n, const struct stat *st, unsigne
 	struct timespec ts[2] = { st->st_atim, st->st_mtim };
 	int fd = fd_of(n);
 
+	if (n->f)
+		what &= ~n->f->has;
 	if ((what & KS_COPY_OWNER) && chown_node(n, st) < 0)
 		return -errno;
 	/* chown(2) clears the setuid bits, so the mode comes second. Symlinks have none. */

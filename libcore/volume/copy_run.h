@@ -41,8 +41,9 @@ struct ks_copy_item {
 	bool follow;
 	struct stat st;      /* of the source; st_nlink 0: only its kind is known, or nothing */
 	struct ks_cfile *in; /* the source, open; or NULL */
-	bool looked, exists; /* at the destination: what is there? */
-	struct stat old;     /* that */
+	const struct ks_whole *whole; /* of a volume, to be read at once; or NULL */
+	bool looked, exists;          /* at the destination: what is there? */
+	struct stat old;              /* that */
 };
 
 #define ks_copy_count(c, field, by)                                                                \

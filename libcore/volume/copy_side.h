@@ -31,14 +31,17 @@ struct ks_cdir {
 	struct ks_cdir *source; /* a reference; NULL: nothing to do at the end */
 	struct stat st;
 	bool made; /* it did not exist before */
+	/* Of a destination: does it pass on an ACL to what is made in it? */
+	enum { KS_PASSES_UNKNOWN, KS_PASSES_NONE, KS_PASSES_ACL } passes; /* atomic */
 };
 
 struct ks_cfile {
 	struct ks_side *side;
 	struct ks_cdir *dir;
 	int fd;
-	bool stream; /* read and written where it stands: stdin, stdout */
-	bool bare;   /* of a volume: it has no extended attributes */
+	bool stream;      /* read and written where it stands: stdin, stdout */
+	bool bare;        /* of a volume: it has no extended attributes */
+	unsigned int has; /* KS_COPY_MODE, OWNER: what it was made with already */
 	struct ks_fh *fh;
 	ks_ino_t ino;
 	char tmp[64]; /* its name until it is published; "": none */
@@ -124,6 +127,10 @@ struct ks_side {
 extern const struct ks_side_ops ks_side_local;
 extern const struct ks_side_ops ks_side_volume;
 
+/* Are new entries of @d free of ACLs that it would pass on? Asked once. */
+bool ks_cdir_passes_none(struct ks_cdir *d);
+
+void ks_side_stat(const struct ks_attr *a, struct stat *st);
 /* What a volume keeps of @st. */
 void ks_side_attr(const struct stat *st, struct ks_attr *a);
 /* A new entry of a volume's directory, but for its content, in place of what has the name. Strings are borrowed. */

@@ -11,7 +11,7 @@
 #define BATCH 256 /* names held at a time while a directory is listed */
 #define BATCH_MAX (BATCH + 16)
 
-static void to_stat(const struct ks_attr *a, struct stat *st)
+void ks_side_stat(const struct ks_attr *a, struct stat *st)
 {
 	*st = (struct stat){
 		.st_ino = a->ino,
@@ -21,6 +21,7 @@ static void to_stat(const struct ks_attr *a, struct stat *st)
 		.st_gid = a->gid,
 		.st_rdev = ks_rdev_decode(a->rdev),
 		.st_size = (off_t)a->size,
+		.st_blocks = (blkcnt_t)((a->used + 511) / 512),
 		.st_atim = ks_ns_to_ts(a->atime_ns),
 		.st_mtim = ks_ns_to_ts(a->mtime_ns),
 		.st_ctim = ks_ns_to_ts(a->ctime_ns),
@@ -78,7 +79,7 @@ static int volume_stat(struct ks_cdir *d, const char *name, bool follow, struct 
 	int r = find(d, name, follow, &a);
 
 	if (r == 0)
-		to_stat(&a, st);
+		ks_side_stat(&a, st);
 	return r;
 }
 
@@ -125,7 +126,7 @@ static int take_name(void *arg, const char *name, size_t n, uint64_t cookie, ks_
 	if (b->err < 0)
 		return 1;
 	if (b->n < BATCH_MAX && attr)
-		to_stat(attr, &b->st[b->n]);
+		ks_side_stat(attr, &b->st[b->n]);
 	else if (b->n < BATCH_MAX)
 		b->st[b->n] = (struct stat){ 0 };
 	b->n++;
@@ -205,7 +206,7 @@ static int volume_open(struct ks_cdir *d, const char *name, bool follow, struct 
 	}
 	f->bare = r == 0 && !(a.flags & KS_INODE_HAS_XATTR);
 	if (r == 0 && st)
-		to_stat(&a, st);
+		ks_side_stat(&a, st);
 	return r;
 }
 

@@ -89,12 +89,36 @@ void ks_copy_leaf(struct ks_copy *c, struct ks_copy_item *it, struct ks_copy_bat
 	in.side->ops->close(&in);
 }
 
+/* Where the small ones among a volume's files lie, found with one request. Owned; NULL: not so. */
+static struct ks_whole *find_whole(struct ks_copy *c, const struct ks_copy_job *j)
+{
+	struct ks_vfs *v = j->from->side->vfs;
+	struct ks_whole *w = NULL;
+
+	/* To skip what is there, or to read it once more, it is opened. */
+	if (!v || v == j->to->side->vfs || j->n < 2 || c->o.verify || c->o.dry_run ||
+	    (!j->to->made && (c->o.update || c->o.no_clobber)))
+		return NULL;
+	w = calloc(j->n, sizeof(*w));
+	for (unsigned int i = 0; w && i < j->n; i++) {
+		if (S_ISREG(j->st[i].st_mode) && j->st[i].st_size > 0 &&
+		    j->st[i].st_size <= (off_t)KS_RUN_FILE_MAX)
+			w[i].ino = j->st[i].st_ino;
+	}
+	if (w && ks_vfs_whole(v, w, j->n) < 0) {
+		free(w);
+		w = NULL;
+	}
+	return w;
+}
+
 static void run_job(struct ks_job *base)
 {
 	struct ks_copy_job *j = ks_container_of(base, struct ks_copy_job, job);
 	struct ks_copy *c = j->c;
 	bool quiet = ks_fail_quiet(true);
 	struct ks_copy_batch *b = ks_batch_take(c);
+	KS_AUTO(ks_freep) struct ks_whole *whole = find_whole(c, j);
 	const char *p = j->names.p;
 
 	for (unsigned int i = 0; i < j->n && !ks_copy_stopped(c); i++) {
@@ -105,6 +129,10 @@ static void run_job(struct ks_job *base)
 					   .follow = j->follow,
 					   .st = j->st[i] };
 
+		if (whole && whole[i].attr.ino && !(whole[i].attr.flags & KS_INODE_HAS_XATTR)) {
+			it.whole = &whole[i];
+			ks_side_stat(&whole[i].attr, &it.st);
+		}
 		p += strlen(p) + 1;
 		if (j->renamed) {
 			it.to_name = p;
