@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 static void poll_counts(void *arg_copy, struct ks_progress_now *now)
 {
@@ -18,7 +19,18 @@ static void poll_counts(void *arg_copy, struct ks_progress_now *now)
 	now->done_bytes = n.bytes;
 }
 
-static struct ks_copy_opts make_opts(const struct cp_ends *e)
+static int64_t deadline_ns; /* 0: none */
+static _Atomic bool too_late;
+
+static bool stop(void *list)
+{
+	(void)list;
+	if (deadline_ns && ks_clock_mono_ns() >= deadline_ns)
+		too_late = true;
+	return too_late || ks_cmd_stopped();
+}
+
+static struct ks_copy_opts make_opts(const struct cp_ends *e, struct cp_list *list)
 {
 	struct ks_copy_opts o = {
 		.recursive = arg.recursive || arg.archive,
@@ -27,9 +39,22 @@ static struct ks_copy_opts make_opts(const struct cp_ends *e)
 		.one_fs = arg.one_fs,
 		.update = arg.update,
 		.no_clobber = arg.no_clobber,
-		.no_target_dir = arg.no_target,
+		/* What a list names keeps its place below SOURCE. */
+		.no_target_dir = arg.no_target || list,
 		.into_dir = arg.target_dir != NULL,
 		.verify = arg.verify,
+		.checksum = arg.checksum,
+		.compare = arg.compare,
+		.remove = arg.remove,
+		.force = arg.force,
+		.max_delete = arg.max_delete,
+		.max_errors = arg.max_errors,
+		.rate_out = arg.rate_down,
+		.rate_in = arg.rate_up,
+		.uid = arg.uid,
+		.gid = arg.gid,
+		.chmod = arg.chmod,
+		.filter = arg.filter,
 		.dry_run = ks_common.dry_run,
 		.preserve = arg.keep | (arg.archive ? KS_COPY_ALL : 0),
 		.reflink = (enum ks_reflink)arg.reflink,
@@ -37,7 +62,11 @@ static struct ks_copy_opts make_opts(const struct cp_ends *e)
 		.verify_volume = e->check,
 		.on_item = ks_common.verbose ? cp_on_item : NULL,
 		.on_error = cp_on_error,
-		.stop = ks_cmd_stopped_cb,
+		.on_difference = cp_on_difference,
+		.may_delete = isatty(STDIN_FILENO) && !arg.yes ? cp_may_delete : NULL,
+		.next_path = list ? cp_list_next : NULL,
+		.stop = stop,
+		.arg = list,
 	};
 	return o;
 }
@@ -45,16 +74,30 @@ static struct ks_copy_opts make_opts(const struct cp_ends *e)
 /* Nothing done at all: why says more than "partial". */
 static int exit_code(const struct ks_copy_counts *n)
 {
+	if (!n->failed && (too_late || n->undeleted))
+		return KS_EXIT_LIMIT;
 	if (!n->failed)
-		return KS_EXIT_OK;
-	if (n->files + n->dirs + n->links + n->symlinks + n->others + n->skipped == 0)
+		return n->different ? KS_EXIT_FINDINGS : KS_EXIT_OK;
+	if (n->files + n->dirs + n->links + n->symlinks + n->others + n->skipped + n->deleted == 0)
 		return ks_exit_of_errno(n->first_error);
 	return KS_EXIT_PARTIAL;
 }
 
-static int copy(struct cp_ends *e)
+static void say_why_stopped(const struct ks_copy_counts *n)
 {
-	struct ks_copy_opts o = make_opts(e);
+	if (arg.max_errors && n->failed >= arg.max_errors)
+		ks_cmd_note("kiseki-cp: stopped after %" PRIu64 " failures (--max-errors)",
+			    n->failed);
+	if (too_late)
+		ks_cmd_note("kiseki-cp: stopped at --max-duration; the next run goes on");
+	if (n->undeleted)
+		ks_cmd_note("kiseki-cp: %" PRIu64 " entries were not deleted (--max-delete)",
+			    n->undeleted);
+}
+
+static int copy(struct cp_ends *e, struct cp_list *list)
+{
+	struct ks_copy_opts o = make_opts(e, list);
 	struct ks_copy_counts n = { 0 };
 	int64_t start = ks_clock_mono_ns();
 	struct ks_copy *c = NULL;
@@ -67,17 +110,18 @@ static int copy(struct cp_ends *e)
 	ks_progress_stop();
 	ks_copy_now(c, &n);
 	ks_copy_free(c);
-	if (r == 0)
+	if (r == 0 || (r == -EINTR && !ks_cmd_stopped()))
 		cp_print(&n, ks_clock_mono_ns() - start);
 	if (n.acls_lost)
 		ks_cmd_note("kiseki-cp: %" PRIu64
 			    " access control lists were not copied: the target has none",
 			    n.acls_lost);
+	say_why_stopped(&n);
 	cp_summarise(e, &n);
 	/* A stop is told by the signal. */
 	if (r == -EINTR && ks_cmd_stopped())
 		return KS_EXIT_OK;
-	return r < 0 ? r : exit_code(&n);
+	return r < 0 && r != -EINTR ? r : exit_code(&n);
 }
 
 /* A deep tree holds some descriptors per level. */
@@ -91,14 +135,8 @@ static void raise_limits(void)
 	}
 }
 
-int main(int argc, char **argv)
+static void check_usage(char **args, int n)
 {
-	struct cp_ends e = { 0 };
-	char **args;
-	int n = ks_cmd_parse(&cp_cmd, argc, argv, &args);
-	int r;
-	int closed;
-
 	if (!arg.target_dir && n < 2)
 		ks_cmd_usage("a DEST is missing behind '%s'", args[0]);
 	if (arg.target_dir && arg.no_target)
@@ -107,16 +145,49 @@ int main(int argc, char **argv)
 		ks_cmd_usage("-T takes one SOURCE and one DEST");
 	if (arg.deref && arg.no_deref)
 		ks_cmd_usage("-L and -P exclude each other");
+	if (arg.remove && !(arg.recursive || arg.archive))
+		ks_cmd_usage("--delete needs -r: only what is in directories is deleted");
+	if (arg.files_from && arg.remove)
+		ks_cmd_usage("--files-from and --delete exclude each other");
+	if (arg.files_from && (n != 2 || arg.target_dir))
+		ks_cmd_usage("--files-from takes one SOURCE and one DEST");
+	if (arg.files_from && strcmp(args[0], "-") == 0)
+		ks_cmd_usage("with --files-from, SOURCE is a directory");
+	if (arg.nul && !arg.files_from)
+		ks_cmd_usage("-0 is about the names of --files-from");
+	if (arg.max_delete != UINT64_MAX && !arg.remove)
+		ks_cmd_usage("--max-delete needs --delete");
+	if (arg.compare && (arg.verify || arg.no_clobber))
+		ks_cmd_usage(
+			"--compare copies nothing: it goes with neither --verify nor --no-clobber");
+}
+
+int main(int argc, char **argv)
+{
+	struct cp_list *list = NULL;
+	struct cp_ends e = { 0 };
+	char **args;
+	int n = ks_cmd_parse(&cp_cmd, argc, argv, &args);
+	int r;
+	int closed;
+
+	check_usage(args, n);
 	raise_limits();
+	if (arg.max_duration_ns)
+		deadline_ns = ks_clock_mono_ns() + arg.max_duration_ns;
 	r = cp_open(&e, args, n);
+	if (r == 0 && arg.files_from)
+		r = cp_list_open(&list, arg.files_from, arg.nul);
 	if (r == 0) {
 		arg.to_stdout = !e.to.volume && strcmp(e.to.path, "-") == 0;
-		r = copy(&e);
+		r = copy(&e, list);
 	}
 	if (r < 0)
 		r = ks_cmd_report(r);
 	closed = cp_close(&e);
 	if (closed < 0)
 		r = ks_exit_worse(r, ks_cmd_report(closed));
+	cp_list_close(list);
+	ks_filter_free(arg.filter);
 	return ks_cmd_exit(r);
 }

@@ -49,7 +49,7 @@ static int parse(struct cp_ends *e, struct operand *o, const char *text)
 static int open_volume(struct cp_volume *v, bool target)
 {
 	struct ks_volume_opts o = {
-		.readonly = ks_common.dry_run,
+		.readonly = ks_common.dry_run || (arg.compare && target),
 		.session = KS_SESSION_TOOL,
 		.tool = "kiseki-cp",
 		.noatime = true,
@@ -71,7 +71,7 @@ static int open_volumes(struct cp_ends *e, bool to_volume, size_t target)
 
 	for (size_t i = 0; r == 0 && i < e->nvolumes; i++)
 		r = open_volume(&e->volumes[i], to_volume && i == target);
-	if (r == 0 && to_volume && arg.verify && !ks_common.dry_run)
+	if (r == 0 && to_volume && arg.verify && !ks_common.dry_run && !arg.compare)
 		r = ks_volume_open(&e->check, &e->volumes[target].ref, &check);
 	return r;
 }

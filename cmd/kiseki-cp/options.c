@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* options.c: the command line of kiseki-cp. */
+#include "base/buf.h"
+#include "base/size.h"
 #include "cp.h"
+#include <grp.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct cp_args arg;
+struct cp_args arg = { .max_delete = UINT64_MAX, .uid = -1, .gid = -1 };
 
 static const char *const preserve_names[] = { "mode",  "owner", "times", "xattr",
 					      "links", "acl",   "all",   NULL };
@@ -45,6 +49,89 @@ static const char *set_preserve(const char *value)
 	return NULL;
 }
 
+static const char *set_exclude(const char *value)
+{
+	return ks_filter_add(&arg.filter, value, false) < 0 ? "a pattern is wanted" : NULL;
+}
+
+static const char *set_include(const char *value)
+{
+	return ks_filter_add(&arg.filter, value, true) < 0 ? "a pattern is wanted" : NULL;
+}
+
+static const char *set_chmod(const char *value)
+{
+	return ks_mode_parse(value, &arg.chmod) < 0 ? "a mode is wanted, as 640 or u=rwX,go-w"
+						    : NULL;
+}
+
+/* A number, or a name that @find knows. */
+static bool parse_id(const char *text, int64_t (*find)(const char *name), int64_t *out)
+{
+	char *end;
+	unsigned long long v;
+
+	if (!*text)
+		return true;
+	v = strtoull(text, &end, 10);
+	*out = *text >= '0' && *text <= '9' && !*end && v < UINT32_MAX ? (int64_t)v : find(text);
+	return *out >= 0;
+}
+
+static int64_t find_user(const char *name)
+{
+	const struct passwd *p = getpwnam(name); // NOLINT(concurrency-mt-unsafe): no thread yet
+
+	return p ? (int64_t)p->pw_uid : -1;
+}
+
+static int64_t find_group(const char *name)
+{
+	const struct group *g = getgrnam(name); // NOLINT(concurrency-mt-unsafe): no thread yet
+
+	return g ? (int64_t)g->gr_gid : -1;
+}
+
+static const char *set_chown(const char *value)
+{
+	size_t n = strcspn(value, ":");
+	KS_AUTO(ks_freep) char *user = strndup(value, n);
+
+	if (!user || !parse_id(user, find_user, &arg.uid))
+		return "there is no such user; a name or number is wanted, as USER, USER:GROUP or "
+		       ":GROUP";
+	if (value[n] && !parse_id(value + n + 1, find_group, &arg.gid))
+		return "there is no such group; a name or number is wanted, as USER:GROUP or "
+		       ":GROUP";
+	return arg.uid < 0 && arg.gid < 0 ? "USER, USER:GROUP or :GROUP is wanted" : NULL;
+}
+
+static const char *set_bwlimit(const char *value)
+{
+	size_t n = strcspn(value, ":");
+	KS_AUTO(ks_freep) char *down = strndup(value, n);
+	uint64_t up;
+
+	if (!down || ks_size_parse_opt(down, &arg.rate_down) < 0)
+		return "a rate is wanted, as 20M, off, or 50M:10M for out of volumes and into them";
+	up = arg.rate_down;
+	if (value[n] && ks_size_parse_opt(value + n + 1, &up) < 0)
+		return "a rate is wanted behind the colon, as 50M:10M or 50M:off";
+	arg.rate_up = up;
+	return NULL;
+}
+
+#define CALL(l, n, a, f, h)                                                                        \
+	{                                                                                          \
+		.kind = KS_OPT_K_CALL, .letter = (l), .name = (n), .arg = (a), .call = (f),        \
+		.flags = KS_OPT_NOCONFIG, .help = (h)                                              \
+	}
+#define RISKY(l, n, v, h)                                                                          \
+	{                                                                                          \
+		.kind = KS_OPT_K_FLAG, .letter = (l), .name = (n), .value = (v),                   \
+		.flags = KS_OPT_NOCONFIG, .help = (h)                                              \
+	}
+
 static const struct ks_opt opts[] = {
 	KS_OPT_FLAG('r', "recursive", &arg.recursive, "copy directories with what is in them"),
 	KS_OPT_FLAG('a', "archive", &arg.archive, "-r -P and everything that --preserve knows"),
@@ -61,7 +148,33 @@ static const struct ks_opt opts[] = {
 		    "copy symlinks as symlinks (default with -r)"),
 	KS_OPT_FLAG('L', "dereference", &arg.deref, "copy what symlinks lead to"),
 	KS_OPT_FLAG('x', "one-file-system", &arg.one_fs, "do not cross into other file systems"),
+	KS_OPT_GROUP("What is copied"),
 	KS_OPT_FLAG('u', "update", &arg.update, "skip files whose size and time are equal"),
+	KS_OPT_FLAG('c', "checksum", &arg.checksum, "skip files whose content is equal"),
+	KS_OPT_FLAG(0, "no-clobber", &arg.no_clobber, "skip what exists already"),
+	KS_OPT_FLAG(0, "ignore-existing", &arg.no_clobber, "the same"),
+	CALL(0, "exclude", "PATTERN", set_exclude,
+	     "leave out what matches; the first that matches counts"),
+	CALL(0, "include", "PATTERN", set_include,
+	     "copy what matches, whatever a later --exclude says"),
+	CALL(0, "exclude-from", "FILE", cp_exclude_from, "leave out what a line of FILE matches"),
+	{ .kind = KS_OPT_K_STRING,
+	  .name = "files-from",
+	  .arg = "FILE",
+	  .value = &arg.files_from,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "copy the paths in FILE, or - for stdin, below SOURCE to below DEST" },
+	RISKY('0', "null", &arg.nul, "the names in such a FILE end with a NUL"),
+	RISKY(0, "delete", &arg.remove, "delete from DEST what SOURCE does not have; with -r"),
+	{ .kind = KS_OPT_K_INTEGER,
+	  .name = "max-delete",
+	  .arg = "N",
+	  .value = &arg.max_delete,
+	  .max = INT64_MAX,
+	  .help = "delete at most N entries, then exit with 5" },
+	RISKY(0, "force", &arg.force, "--delete also when SOURCE is empty"),
+	RISKY('y', "yes", &arg.yes, "do not ask before many deletions"),
+	KS_OPT_GROUP("How"),
 	KS_OPT_FLAG('T', "no-target-directory", &arg.no_target,
 		    "DEST is the copy, never a place to put it in"),
 	{ .kind = KS_OPT_K_STRING,
@@ -71,10 +184,22 @@ static const struct ks_opt opts[] = {
 	  .value = &arg.target_dir,
 	  .flags = KS_OPT_NOCONFIG,
 	  .help = "put every SOURCE into DIR" },
-	KS_OPT_FLAG(0, "no-clobber", &arg.no_clobber, "skip what exists already"),
+	CALL(0, "chown", "USER:GROUP", set_chown, "give the copies this owner, group, or both"),
+	CALL(0, "chmod", "MODE", set_chmod, "change the copies' permissions, as chmod(1)"),
 	KS_OPT_ENUM(0, "reflink", "WHEN", reflink_names, &arg.reflink,
 		    "share data within a volume: auto (default), always, never"),
 	KS_OPT_FLAG(0, "verify", &arg.verify, "read back and compare what was written"),
+	RISKY(0, "compare", &arg.compare, "copy nothing; tell differences, and exit with 4"),
+	{ .kind = KS_OPT_K_INTEGER,
+	  .name = "max-errors",
+	  .arg = "N",
+	  .value = &arg.max_errors,
+	  .max = INT64_MAX,
+	  .help = "stop after N failures; 0: never" },
+	KS_OPT_DURATION(0, "max-duration", &arg.max_duration_ns,
+			"stop cleanly after DUR, and exit with 5"),
+	KS_OPT_CALL(0, "bwlimit", "DOWN[:UP]", set_bwlimit,
+		    "bytes a second out of volumes, and into them"),
 	KS_OPT_END,
 };
 
@@ -89,7 +214,8 @@ const struct ks_cmd cp_cmd = {
 	.examples = "kiseki-cp -a /srv/album photos:/\n"
 		    "kiseki-cp photos:/2024/a.jpg .\n"
 		    "pg_dump shop | kiseki-cp - photos:/db/shop.sql\n"
-		    "kiseki-cp -r photos:/album photos:/album.bak",
+		    "kiseki-cp -r photos:/album photos:/album.bak\n"
+		    "kiseki-cp -au --delete /srv/album photos:/",
 	.opts = opts,
 	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
 		  KS_CMD_BYTES | KS_CMD_JOBS | KS_CMD_CONFIG,

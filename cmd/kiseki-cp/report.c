@@ -4,8 +4,10 @@
 #include "base/hash.h"
 #include "base/size.h"
 #include "cli/json.h"
+#include "cli/progress.h"
 #include "cp.h"
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 void cp_on_item(void *unused, const char *action, const char *from, const char *to, uint64_t bytes)
@@ -40,6 +42,51 @@ void cp_on_error(void *unused, const char *path, const char *op, int err, const 
 	ks_json_error(path, op, err, text);
 }
 
+void cp_on_difference(void *unused, const char *path, const char *why)
+{
+	json_t *j;
+
+	(void)unused;
+	if (ks_common.quiet)
+		return;
+	if (!ks_common.json) {
+		ks_cmd_say("%s: %s", path, why);
+		return;
+	}
+	j = json_pack("{s:s,s:s,s:s}", "type", "item", "action", "differs", "why", why);
+	if (j && ks_json_name(j, "path", path, strlen(path)) == 0)
+		ks_json_print(j);
+	else
+		json_decref(j);
+}
+
+#define ASK_ABOVE 100
+
+bool cp_may_delete(void *unused, uint64_t n)
+{
+	char *line = NULL;
+	size_t size = 0;
+	bool yes;
+
+	(void)unused;
+	ks_cmd_note("kiseki-cp: %" PRIu64 " entries of DEST are not in SOURCE", n);
+	if (n <= ASK_ABOVE)
+		return true;
+	ks_progress_lock();
+	fprintf(stderr, "Delete %" PRIu64 " entries? [y/N] ", n);
+	yes = getline(&line, &size, stdin) > 0 && (*line == 'y' || *line == 'Y');
+	ks_progress_unlock();
+	free(line);
+	return yes;
+}
+
+static void print_compared(const struct ks_copy_counts *n)
+{
+	ks_cmd_say("Compared %" PRIu64 " files, %" PRIu64 " directories; %" PRIu64
+		   " differences, %" PRIu64 " failed",
+		   n->files + n->symlinks + n->others, n->dirs, n->different, n->failed);
+}
+
 void cp_print(const struct ks_copy_counts *n, int64_t took_ns)
 {
 	char size[KS_SIZE_STR];
@@ -49,17 +96,23 @@ void cp_print(const struct ks_copy_counts *n, int64_t took_ns)
 
 	if (arg.to_stdout)
 		return;
+	if (arg.compare) {
+		print_compared(n);
+		return;
+	}
 	if (ks_common.dry_run) {
 		ks_cmd_say("dry run: nothing copied; %" PRIu64 " files and %" PRIu64
-			   " directories would be, %" PRIu64 " skipped, %" PRIu64 " failed",
-			   files, n->dirs, n->skipped, n->failed);
+			   " directories would be, %" PRIu64 " skipped, %" PRIu64
+			   " deleted, %" PRIu64 " failed",
+			   files, n->dirs, n->skipped, n->deleted, n->failed);
 		return;
 	}
 	ks_cmd_size(n->bytes, size);
 	ks_cmd_size(s > 0.001 ? (uint64_t)((double)n->bytes / s) : n->bytes, rate);
 	ks_cmd_say("Copied %" PRIu64 " files, %" PRIu64
-		   " directories, %s in %.1f s (%s/s); %" PRIu64 " skipped, %" PRIu64 " failed",
-		   files, n->dirs, size, s, rate, n->skipped, n->failed);
+		   " directories, %s in %.1f s (%s/s); %" PRIu64 " skipped, %" PRIu64
+		   " deleted, %" PRIu64 " failed",
+		   files, n->dirs, size, s, rate, n->skipped, n->deleted, n->failed);
 }
 
 void cp_summarise(const struct cp_ends *e, const struct ks_copy_counts *n)
@@ -72,10 +125,12 @@ void cp_summarise(const struct cp_ends *e, const struct ks_copy_counts *n)
 		ks_json_volume(v->settings->name, uuid, v->shown_url);
 	}
 	ks_json_summary("counts",
-			json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "files",
+			json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "files",
 				  (json_int_t)n->files, "dirs", (json_int_t)n->dirs, "symlinks",
 				  (json_int_t)n->symlinks, "others", (json_int_t)n->others, "links",
 				  (json_int_t)n->links, "bytes", (json_int_t)n->bytes, "skipped",
 				  (json_int_t)n->skipped, "failed", (json_int_t)n->failed,
-				  "acls_lost", (json_int_t)n->acls_lost));
+				  "acls_lost", (json_int_t)n->acls_lost, "touched",
+				  (json_int_t)n->touched, "deleted", (json_int_t)n->deleted,
+				  "different", (json_int_t)n->different));
 }

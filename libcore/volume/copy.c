@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* copy.c: a copy's life, its operands, and what it reports. */
 #include "volume/copy.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "volume/copy_run.h"
 #include <errno.h>
@@ -34,11 +35,36 @@ static const char *cause(int err)
 	return n >= k && k && strcmp(text + n - k, reason) == 0 ? text : reason;
 }
 
+void ks_copy_pace(struct ks_copy *c, size_t n)
+{
+	uint64_t out = c->from.vfs ? c->o.rate_out : 0;
+	uint64_t in = c->to.vfs ? c->o.rate_in : 0;
+	uint64_t rate = out && in ? ks_min(out, in) : out | in;
+	int64_t now = ks_clock_mono_ns();
+	int64_t until;
+
+	if (!rate)
+		return;
+	ks_mutex_lock(&c->pace_mu);
+	c->pace_ns = ks_max(c->pace_ns, now);
+	until = c->pace_ns;
+	c->pace_ns += (int64_t)((double)n / (double)rate * (double)KS_NS_PER_S);
+	ks_mutex_unlock(&c->pace_mu);
+	while (now < until && !ks_copy_stopped(c)) {
+		struct timespec ts = ks_ns_to_ts(ks_min(until - now, 100 * KS_NS_PER_MS));
+
+		nanosleep(&ts, NULL);
+		now = ks_clock_mono_ns();
+	}
+}
+
 static void report(struct ks_copy *c, const char *path, const char *op, int err, const char *text)
 {
+	uint64_t failed = ks_copy_count(c, failed, 1) + 1;
 	int none = 0;
 
-	ks_copy_count(c, failed, 1);
+	if (c->o.max_errors && failed >= c->o.max_errors)
+		__atomic_store_n(&c->stopped, true, __ATOMIC_RELAXED);
 	__atomic_compare_exchange_n(&c->n.first_error, &none, err, false, __ATOMIC_RELAXED,
 				    __ATOMIC_RELAXED);
 	if (c->o.on_error) {
@@ -113,6 +139,7 @@ struct ks_cdir *ks_cdir_new(struct ks_copy *c, struct ks_side *side, const char 
 	d->copy = c;
 	d->side = side;
 	d->fd = -1;
+	d->rel_at = KS_REL_NONE;
 	atomic_init(&d->refs, 1);
 	d->path = strdup(path);
 	if (!d->path) {
@@ -254,6 +281,28 @@ static int find_target(struct ks_copy *c, const struct ks_copy_end *to, size_t n
 	return t->dir ? 0 : ks_fail(r, "the directory of %s", name);
 }
 
+static void copy_one_source(struct ks_copy *c, struct ks_copy_item *it)
+{
+	const struct ks_side_ops *ops = it->from->side->ops;
+	bool found = ops->stat(it->from, it->name, it->follow, &it->st) == 0;
+
+	c->dev = found ? it->st.st_dev : 0;
+	if (c->o.next_path && found)
+		ks_copy_list(c, it);
+	else
+		ks_copy_entry(c, it->from, it->name, it->to, it->to_name, it->follow, NULL);
+	ks_copy_send(c, it->from);
+	/* The side of the source is one struct, shared by what is under way. */
+	ks_copy_wait(c);
+	ks_links_clear(c);
+	if (c->o.remove && found && S_ISDIR(it->st.st_mode) && !ks_copy_stopped(c)) {
+		ks_copy_delete(c, it);
+		ks_copy_send(c, it->from);
+		ks_copy_wait(c);
+		ks_links_clear(c);
+	}
+}
+
 static void copy_source(struct ks_copy *c, const struct ks_copy_end *from, const struct target *t)
 {
 	KS_AUTO(ks_freep) char *dir_path = NULL;
@@ -262,7 +311,6 @@ static void copy_source(struct ks_copy *c, const struct ks_copy_end *from, const
 	/* cp(1): what is named on the command line is followed, unless a tree is copied as it is. */
 	bool follow = c->o.follow || !(c->o.recursive || c->o.no_follow);
 	struct ks_cdir *dir;
-	struct stat st;
 	int r;
 
 	c->from.vfs = from->volume ? from->volume->vfs : NULL;
@@ -279,13 +327,12 @@ static void copy_source(struct ks_copy *c, const struct ks_copy_end *from, const
 		ks_copy_fail(c, path, "find", r);
 		return;
 	}
-	c->dev = dir->side->ops->stat(dir, name, follow, &st) == 0 ? st.st_dev : 0;
-	ks_copy_entry(c, dir, name, t->dir, t->name ? t->name : name, follow, NULL);
-	ks_copy_send(c, dir);
+	copy_one_source(c, &(struct ks_copy_item){ .from = dir,
+						   .to = t->dir,
+						   .name = name,
+						   .to_name = t->name ? t->name : name,
+						   .follow = follow });
 	ks_cdir_put(dir);
-	/* The side of the source is one struct, shared by what is under way. */
-	ks_copy_wait(c);
-	ks_links_clear(c);
 }
 
 static int to_stdout(struct ks_copy *c, const struct ks_copy_end *from)
@@ -399,6 +446,8 @@ int ks_copy_new(struct ks_copy **out, const struct ks_copy_opts *o)
 	if (!jobs)
 		jobs = cpus < JOBS_MIN ? JOBS_MIN : cpus > JOBS_MAX ? JOBS_MAX : (unsigned int)cpus;
 	c->o = *o;
+	/* Its destination is looked at like that of a dry run. */
+	c->o.dry_run = o->dry_run || o->compare;
 	c->umask = read_umask();
 	ctx.cred.umask = c->umask;
 	c->root = geteuid() == 0;
@@ -408,6 +457,7 @@ int ks_copy_new(struct ks_copy **out, const struct ks_copy_opts *o)
 	pthread_mutex_init(&c->mu, NULL);
 	pthread_mutex_init(&c->report_mu, NULL);
 	pthread_mutex_init(&c->links_mu, NULL);
+	pthread_mutex_init(&c->pace_mu, NULL);
 	r = ks_cond_init(&c->less);
 	if (r == 0)
 		r = ks_workers_start(&c->workers, "copy", (int)jobs);
@@ -429,6 +479,7 @@ void ks_copy_free(struct ks_copy *c)
 	pthread_mutex_destroy(&c->mu);
 	pthread_mutex_destroy(&c->report_mu);
 	pthread_mutex_destroy(&c->links_mu);
+	pthread_mutex_destroy(&c->pace_mu);
 	pthread_cond_destroy(&c->less);
 	free(c);
 }

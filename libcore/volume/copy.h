@@ -11,6 +11,8 @@
 #ifndef KS_VOLUME_COPY_H
 #define KS_VOLUME_COPY_H
 
+#include "volume/copy_filter.h"
+#include "volume/copy_mode.h"
 #include "volume/volume.h"
 
 enum {
@@ -35,15 +37,25 @@ struct ks_copy_end {
 struct ks_copy_opts {
 	bool recursive;
 	bool follow; /* all symlinks of the source; neither: as cp(1), those named, unless recursive */
-	bool no_follow;        /* none */
-	bool one_fs;           /* stay on the file system of each source */
-	bool update;           /* skip files whose size and mtime are equal */
-	bool no_clobber;       /* skip what exists */
-	bool no_target_dir;    /* the destination is never "into" (cp -T) */
-	bool into_dir;         /* the destination must be a directory (cp -t) */
-	bool verify;           /* read back and compare */
-	bool dry_run;          /* walk and report, write nothing */
-	unsigned int preserve; /* KS_COPY_* */
+	bool no_follow;     /* none */
+	bool one_fs;        /* stay on the file system of each source */
+	bool update;        /* skip files whose size and mtime are equal */
+	bool checksum;      /* skip those whose content is equal, instead */
+	bool no_clobber;    /* skip what exists */
+	bool no_target_dir; /* the destination is never "into" (cp -T) */
+	bool into_dir;      /* the destination must be a directory (cp -t) */
+	bool verify;        /* read back and compare */
+	bool dry_run;       /* walk and report, write nothing */
+	bool compare;       /* look for differences, write nothing */
+	bool remove; /* delete from the destination's directories what the source's do not have */
+	bool force;  /* also for a source that is empty */
+	uint64_t max_delete;        /* most that are deleted; UINT64_MAX: no bound */
+	uint64_t max_errors;        /* stop after so many failures; 0: no bound */
+	uint64_t rate_out, rate_in; /* bytes a second, out of volumes and into them; 0: no bound */
+	unsigned int preserve;      /* KS_COPY_* */
+	int64_t uid, gid;           /* owner and group of all that is copied; -1: as else */
+	struct ks_mode_change chmod;
+	const struct ks_copy_filter *filter; /* borrowed; NULL: nothing is left out */
 	enum ks_reflink reflink;
 	unsigned int jobs; /* 0: a default */
 	/* The same volume opened once more and read-only, for verify: its caches know nothing of what was written. */
@@ -55,6 +67,12 @@ struct ks_copy_opts {
 	void (*on_error)(void *arg, const char *path, const char *op, int err, const char *text,
 			 const char *hint);
 	bool (*stop)(void *arg); /* polled; true: finish what is under way and return */
+	/* A difference that compare found. @why: "missing", "extra", "content", "mode" ... */
+	void (*on_difference)(void *arg, const char *path, const char *why);
+	/* Before anything is deleted, with how many there are; false: nothing is. NULL: they are not counted first. */
+	bool (*may_delete)(void *arg, uint64_t n);
+	/* Instead of whole trees: the paths below the one source, one a call; 1: there is one, 0: no more; -errno, raised. */
+	int (*next_path)(void *arg, const char **path);
 	void *arg;
 };
 
@@ -63,6 +81,9 @@ struct ks_copy_counts {
 	uint64_t files, dirs, symlinks, others, links; /* made (links: further names of a file) */
 	uint64_t bytes;                                /* read, written or shared */
 	uint64_t skipped, failed;
+	uint64_t touched;            /* of those skipped: attributes were set */
+	uint64_t deleted, undeleted; /* undeleted: because of max_delete */
+	uint64_t different;
 	uint64_t acls_lost; /* the destination has no such thing */
 	int first_error;    /* -errno of the first failure; 0: none */
 };

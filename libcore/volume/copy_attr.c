@@ -10,7 +10,30 @@ unsigned int ks_copy_what(const struct ks_copy *c)
 {
 	unsigned int what = c->o.preserve & (KS_COPY_MODE | KS_COPY_OWNER | KS_COPY_TIMES);
 
-	return c->root ? what : what & ~(unsigned int)KS_COPY_OWNER;
+	if (!c->root)
+		what &= ~(unsigned int)KS_COPY_OWNER;
+	if (c->o.uid >= 0 || c->o.gid >= 0)
+		what |= KS_COPY_OWNER;
+	if (c->o.chmod.n)
+		what |= KS_COPY_MODE;
+	return what;
+}
+
+void ks_copy_adjust(const struct ks_copy *c, struct stat *st)
+{
+	bool keep_owner = c->root && (c->o.preserve & KS_COPY_OWNER);
+
+	if (c->o.uid >= 0 || c->o.gid >= 0) {
+		if (!keep_owner || c->o.uid >= 0)
+			st->st_uid = c->o.uid >= 0 ? (uid_t)c->o.uid : geteuid();
+		if (!keep_owner || c->o.gid >= 0)
+			st->st_gid = c->o.gid >= 0 ? (gid_t)c->o.gid : getegid();
+	}
+	if (c->o.chmod.n && !S_ISLNK(st->st_mode)) {
+		if (!(c->o.preserve & KS_COPY_MODE))
+			st->st_mode &= S_IFMT | (0777 & ~c->umask);
+		st->st_mode = ks_mode_apply(&c->o.chmod, st->st_mode);
+	}
 }
 
 /* Whose it is and with what rights, when that is not kept from the source: as cp(1), a replaced file's stay. */
@@ -20,6 +43,7 @@ void ks_copy_plan(const struct ks_copy *c, const struct ks_copy_item *it, struct
 
 	set->what = ks_copy_what(c);
 	set->st = it->st;
+	ks_copy_adjust(c, &set->st);
 	if (old && S_ISREG(old->st_mode) && S_ISREG(it->st.st_mode)) {
 		if (!(set->what & KS_COPY_OWNER) && c->root) {
 			set->st.st_uid = old->st_uid;
@@ -33,7 +57,7 @@ void ks_copy_plan(const struct ks_copy *c, const struct ks_copy_item *it, struct
 	}
 	/* Without its owner, a setuid bit would be somebody else's. */
 	if ((set->st.st_mode & (S_ISUID | S_ISGID)) && !(set->what & KS_COPY_OWNER) &&
-	    it->st.st_uid != geteuid())
+	    !c->o.chmod.n && it->st.st_uid != geteuid())
 		set->st.st_mode &= ~(mode_t)(S_ISUID | S_ISGID);
 }
 
@@ -56,17 +80,77 @@ static void skip(struct ks_copy *c, const char *path)
 	ks_copy_did(c, "skipped", "", path, 0);
 }
 
-/* Is what is there already what the copy would be? */
-static bool is_current(const struct ks_copy *c, const struct ks_copy_item *it)
+unsigned int ks_copy_unlike(const struct stat *a, const struct stat *b, unsigned int what)
 {
-	return c->o.update && S_ISREG(it->st.st_mode) && S_ISREG(it->old.st_mode) &&
-	       it->old.st_size == it->st.st_size && same_time(it->old.st_mtim, it->st.st_mtim);
+	unsigned int unlike = 0;
+
+	if (!S_ISLNK(a->st_mode) && (a->st_mode & 07777) != (b->st_mode & 07777))
+		unlike |= KS_COPY_MODE;
+	if (a->st_uid != b->st_uid || a->st_gid != b->st_gid)
+		unlike |= KS_COPY_OWNER;
+	if (!same_time(a->st_mtim, b->st_mtim))
+		unlike |= KS_COPY_TIMES;
+	return unlike & what;
+}
+
+/* Is the content of what is there already what the copy's would be? 1, 0; -ECANCELED. */
+static int is_current(struct ks_copy *c, const struct ks_copy_item *it)
+{
+	if (!S_ISREG(it->st.st_mode) || !S_ISREG(it->old.st_mode) ||
+	    it->old.st_size != it->st.st_size)
+		return 0;
+	if (c->o.checksum)
+		return ks_copy_same_content(c, it);
+	return c->o.update && same_time(it->old.st_mtim, it->st.st_mtim);
+}
+
+/* What is kept of the source, but for the content, which is equal. False: extended attributes differ, and it is to be copied. */
+static bool touch_up(struct ks_copy *c, const struct ks_copy_item *it, const char *path)
+{
+	struct ks_node to = { it->to, it->to_name, it->to->side->vfs ? it->old.st_ino : 0, NULL };
+	struct ks_copy_set set;
+	unsigned int what;
+	int r;
+
+	if (ks_copy_same_xattrs(c, it) == 0)
+		return false;
+	ks_copy_plan(c, it, &set);
+	what = ks_copy_unlike(&it->old, &set.st, set.what);
+	/* A change of owner takes setuid bits away. */
+	if (what & KS_COPY_OWNER)
+		what |= set.what & KS_COPY_MODE;
+	if (!what)
+		return true;
+	r = c->o.dry_run ? 0 : it->to->side->ops->setattr(&to, &set.st, what);
+	if (r < 0) {
+		ks_copy_fail(c, path, "set the attributes of", r);
+		return true;
+	}
+	ks_copy_count(c, touched, 1);
+	ks_copy_did(c, "touched", "", path, 0);
+	return true;
+}
+
+/* What stands in the way of a copy that cannot be replaced. Reported; true: it does. */
+static bool in_the_way(struct ks_copy *c, const struct ks_copy_item *it, const char *path)
+{
+	if (is_same_file(it, &it->old)) {
+		ks_copy_refuse(c, path, "create", -EEXIST, "source and target are the same file");
+	} else if (c->o.no_clobber) {
+		skip(c, path);
+	} else if (S_ISDIR(it->old.st_mode)) {
+		/* It goes when deletions are made, and the copy takes its place. */
+		if (!c->o.remove)
+			ks_copy_refuse(c, path, "create", -EISDIR, "exists, and is a directory");
+	} else {
+		return false;
+	}
+	return true;
 }
 
 bool ks_copy_look(struct ks_copy *c, struct ks_copy_item *it)
 {
 	KS_AUTO(ks_freep) char *path = NULL;
-	const char *why = NULL;
 	int r;
 
 	if (it->looked)
@@ -79,25 +163,18 @@ bool ks_copy_look(struct ks_copy *c, struct ks_copy_item *it)
 	if (r == -ENOENT)
 		return true;
 	path = ks_copy_join(it->to->path, it->to_name);
-	if (r == 0 && is_same_file(it, &it->old)) {
-		why = "source and target are the same file";
-		r = -EEXIST;
-	} else if (r == 0 && c->o.no_clobber) {
-		skip(c, path ? path : "");
-		return false;
-	} else if (r == 0 && S_ISDIR(it->old.st_mode)) {
-		why = "exists, and is a directory";
-		r = -EISDIR;
-	} else if (r == 0 && is_current(c, it)) {
-		skip(c, path ? path : "");
+	if (r < 0 || !path) {
+		ks_copy_fail(c, path ? path : it->to_name, "look at", r < 0 ? r : -ENOMEM);
 		return false;
 	}
-	if (r == 0)
+	if (in_the_way(c, it, path))
+		return false;
+	r = it->further ? it->old.st_ino == it->further : is_current(c, it);
+	if (r == 0 || (r > 0 && !touch_up(c, it, path)))
 		return true;
-	if (why)
-		ks_copy_refuse(c, path ? path : it->to_name, "create", r, why);
-	else
-		ks_copy_fail(c, path ? path : it->to_name, "look at", r);
+	it->current = r > 0;
+	if (r > 0)
+		skip(c, path);
 	return false;
 }
 
@@ -156,6 +233,55 @@ static int drop_inherited_acls(const struct ks_node *to, const struct ks_buf *na
 			r = ops->setxattr(to, acls[i], none, sizeof(none));
 	}
 	return r;
+}
+
+/* Every wanted attribute of @a has @b, too, with that value. 1, 0, -errno. */
+static int covers(struct ks_copy *c, const struct ks_node *a, const struct ks_buf *names,
+		  const struct ks_node *b)
+{
+	KS_AUTO(ks_buf_clear) struct ks_buf x = { 0 };
+	KS_AUTO(ks_buf_clear) struct ks_buf y = { 0 };
+
+	for (const char *p = names->p; p && p < names->p + names->n; p += strlen(p) + 1) {
+		int r;
+
+		if (!ks_copy_wants_xattr(c, p))
+			continue;
+		x.n = y.n = 0;
+		r = a->dir->side->ops->getxattr(a, p, &x);
+		if (r < 0)
+			return r;
+		r = b->dir->side->ops->getxattr(b, p, &y);
+		if (r == -ENODATA)
+			return 0;
+		/* A file system without them will not have them after a copy, either. */
+		if (r == -EOPNOTSUPP)
+			continue;
+		if (r < 0)
+			return r;
+		if (x.n != y.n || memcmp(x.p, y.p, x.n) != 0)
+			return 0;
+	}
+	return 1;
+}
+
+int ks_copy_same_xattrs(struct ks_copy *c, const struct ks_copy_item *it)
+{
+	struct ks_node from = { it->from, it->name, it->from->side->vfs ? it->st.st_ino : 0, NULL };
+	struct ks_node to = { it->to, it->to_name, it->to->side->vfs ? it->old.st_ino : 0, NULL };
+	KS_AUTO(ks_buf_clear) struct ks_buf names = { 0 };
+	KS_AUTO(ks_buf_clear) struct ks_buf others = { 0 };
+	int r;
+
+	if (!(c->o.preserve & (KS_COPY_XATTR | KS_COPY_ACL)))
+		return 1;
+	r = it->from->side->ops->listxattr(&from, &names);
+	if (r == 0)
+		r = it->to->side->ops->listxattr(&to, &others);
+	if (r < 0)
+		return r == -EOPNOTSUPP ? 1 : r;
+	r = covers(c, &from, &names, &to);
+	return r == 1 ? covers(c, &to, &others, &from) : r;
 }
 
 int ks_copy_xattrs(struct ks_copy *c, const struct ks_node *from, const struct ks_node *to)

@@ -186,6 +186,7 @@ static ssize_t read_content(struct ks_copy *c, const struct ks_copy_item *it, ui
 		done += (size_t)got;
 	}
 	ks_copy_count(c, bytes, done);
+	ks_copy_pace(c, done);
 	return (ssize_t)done;
 }
 

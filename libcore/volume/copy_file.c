@@ -55,6 +55,7 @@ static int copy_range(struct work *w, uint64_t off, uint64_t end, uint64_t *at)
 		off += (uint64_t)n;
 		*at = off;
 		ks_copy_count(w->c, bytes, n);
+		ks_copy_pace(w->c, (size_t)n);
 	}
 	return 0;
 }
@@ -158,6 +159,7 @@ static int read_full(struct ks_cfile *f, uint64_t off, char *p, size_t n)
 	return (int)done;
 }
 
+/* 1: their contents are equal; 0: not. */
 static int compare(struct work *w, struct ks_cfile *back)
 {
 	KS_AUTO(ks_freep) char *other = malloc(w->chunk);
@@ -178,9 +180,10 @@ static int compare(struct work *w, struct ks_cfile *back)
 		if (b < 0)
 			return b;
 		if (a != b || memcmp(w->buf, other, (size_t)a) != 0)
-			return ks_fail(-EBADMSG, "differs from %s after writing", w->from_path);
-		if ((size_t)a < w->chunk)
 			return 0;
+		if ((size_t)a < w->chunk)
+			return 1;
+		ks_copy_pace(w->c, (size_t)a);
 		off += w->chunk;
 	}
 }
@@ -200,8 +203,10 @@ static int verify(struct work *w)
 		KS_IGNORE(posix_fadvise(back.fd, 0, 0, POSIX_FADV_DONTNEED)); /* a hint */
 	if (r == 0)
 		r = compare(w, &back);
+	if (r == 0)
+		r = ks_fail(-EBADMSG, "differs from %s after writing", w->from_path);
 	dir.side->ops->close(&back);
-	return r < 0 && r != -ECANCELED ? fail_work(w, false, "verify", r) : r;
+	return r < 0 && r != -ECANCELED ? fail_work(w, false, "verify", r) : ks_min(r, 0);
 }
 
 /* ---- one file ---- */
@@ -249,6 +254,26 @@ bool ks_copy_verify(struct ks_copy *c, const struct ks_copy_item *it)
 	return r == 0;
 }
 
+int ks_copy_same_content(struct ks_copy *c, const struct ks_copy_item *it)
+{
+	struct ks_cfile other = { .side = it->to->side, .fd = -1 };
+	struct work w;
+	int r = -ECANCELED;
+
+	if (begin(&w, c, it)) {
+		r = w.in.side->ops->open(it->from, it->name, it->follow, &w.in, NULL);
+		if (r < 0)
+			r = fail_work(&w, true, "open", r);
+		else if ((r = other.side->ops->open(it->to, it->to_name, false, &other, NULL)) < 0)
+			r = fail_work(&w, false, "open", r);
+		else if ((r = compare(&w, &other)) < 0 && r != -ECANCELED)
+			r = fail_work(&w, false, "compare", r);
+	}
+	other.side->ops->close(&other);
+	end(&w);
+	return r;
+}
+
 /* The attributes that do not come with the name. */
 static int set_attributes(struct work *w, const struct ks_copy_set *set)
 {
@@ -278,6 +303,7 @@ static int copy_whole(struct work *w)
 	if (r < 0)
 		return fail_work(w, false, "write", r);
 	ks_copy_count(w->c, bytes, x->attr.size);
+	ks_copy_pace(w->c, (size_t)x->attr.size);
 	return 0;
 }
 
@@ -348,7 +374,7 @@ static int copy_one(struct work *w)
 	return r;
 }
 
-bool ks_copy_content(struct ks_copy *c, struct ks_copy_item *it, ks_ino_t *ino)
+bool ks_copy_content(struct ks_copy *c, struct ks_copy_item *it)
 {
 	struct work w;
 	int r = -1;
@@ -358,7 +384,6 @@ bool ks_copy_content(struct ks_copy *c, struct ks_copy_item *it, ks_ino_t *ino)
 		return false;
 	if (begin(&w, c, it))
 		r = c->o.dry_run ? 0 : copy_one(&w);
-	*ino = w.out.ino;
 	if (r == 0) {
 		ks_copy_count(c, files, 1);
 		ks_copy_did(c, "copied", w.from_path, w.to_path, (uint64_t)it->st.st_size);
@@ -372,7 +397,7 @@ bool ks_copy_content(struct ks_copy *c, struct ks_copy_item *it, ks_ino_t *ino)
 
 /* ---- what is no content ---- */
 
-static int make_special(struct ks_copy *c, const struct ks_copy_item *it, ks_ino_t *ino)
+static int make_special(struct ks_copy *c, const struct ks_copy_item *it)
 {
 	const struct ks_side_ops *ops = it->to->side->ops;
 	KS_AUTO(ks_buf_clear) struct ks_buf target = { 0 };
@@ -394,11 +419,10 @@ static int make_special(struct ks_copy *c, const struct ks_copy_item *it, ks_ino
 		r = ops->setattr(&to, &set.st, set.what);
 	if (r == 0)
 		r = ks_copy_xattrs(c, &from, &to);
-	*ino = to.ino;
 	return r;
 }
 
-bool ks_copy_special(struct ks_copy *c, struct ks_copy_item *it, ks_ino_t *ino)
+bool ks_copy_special(struct ks_copy *c, struct ks_copy_item *it)
 {
 	KS_AUTO(ks_freep) char *from_path = NULL;
 	KS_AUTO(ks_freep) char *to_path = NULL;
@@ -409,7 +433,7 @@ bool ks_copy_special(struct ks_copy *c, struct ks_copy_item *it, ks_ino_t *ino)
 		return false;
 	from_path = ks_copy_join(it->from->path, it->name);
 	to_path = ks_copy_join(it->to->path, it->to_name);
-	r = c->o.dry_run ? 0 : make_special(c, it, ino);
+	r = c->o.dry_run ? 0 : make_special(c, it);
 	if (r < 0) {
 		ks_copy_fail(c, to_path ? to_path : it->to_name, "create", r);
 		return false;

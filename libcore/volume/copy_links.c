@@ -21,7 +21,7 @@ struct link_entry {
 	dev_t dev;
 	ino_t src_ino;
 	bool made;
-	ks_ino_t ino;  /* in a volume */
+	ks_ino_t ino;  /* at the destination */
 	char *path;    /* owned */
 	uint64_t left; /* names still to come */
 	struct waiting *waiting;
@@ -130,8 +130,10 @@ static bool link_to(struct ks_copy *c, struct ks_copy_item *it, ks_ino_t ino, co
 	int r = 0;
 
 	ks_fail_clear();
+	it->further = ino;
 	if (!ks_copy_look(c, it))
 		return true;
+	it->further = 0;
 	if (!c->o.dry_run)
 		r = it->to->side->ops->link(it->to, it->to_name, ino, path);
 	if (r == -EMLINK || r == -EXDEV || r == -ENAMETOOLONG || r == -ENOENT)
@@ -175,7 +177,6 @@ bool ks_links_first(struct ks_copy *c, struct ks_copy_item *it)
 static void serve(struct ks_copy *c, struct waiting *w, bool made, ks_ino_t ino, const char *path)
 {
 	struct waiting *next;
-	ks_ino_t own;
 
 	for (; w; w = next) {
 		next = w->next;
@@ -186,20 +187,28 @@ static void serve(struct ks_copy *c, struct waiting *w, bool made, ks_ino_t ino,
 		if (!made || !link_to(c, &w->it, ino, path)) {
 			/* Counted and reported there. */
 			if (S_ISREG(w->it.st.st_mode))
-				KS_IGNORE(ks_copy_content(c, &w->it, &own));
+				KS_IGNORE(ks_copy_content(c, &w->it));
 			else
-				KS_IGNORE(ks_copy_special(c, &w->it, &own));
+				KS_IGNORE(ks_copy_special(c, &w->it));
 		}
 		came(c, &w->it.st);
 		free_waiting(w);
 	}
 }
 
-void ks_links_made(struct ks_copy *c, const struct ks_copy_item *it, bool made, ks_ino_t ino)
+void ks_links_made(struct ks_copy *c, const struct ks_copy_item *it, bool made)
 {
 	KS_AUTO(ks_freep) char *path = NULL;
 	struct waiting *w = NULL;
 	struct link_entry *e;
+	ks_ino_t ino = 0;
+	struct stat st;
+
+	/* Also what was there already is linked to. */
+	if ((made || it->current) && !c->o.dry_run &&
+	    it->to->side->ops->stat(it->to, it->to_name, false, &st) == 0)
+		ino = st.st_ino;
+	made = ino != 0 || (made && c->o.dry_run);
 
 	ks_mutex_lock(&c->links_mu);
 	e = find_link(c, &it->st);

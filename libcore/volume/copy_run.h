@@ -29,6 +29,8 @@ struct ks_copy {
 	bool to_verify;
 	struct ks_side verify;
 	uint32_t umask;
+	pthread_mutex_t pace_mu;
+	int64_t pace_ns; /* [pace_mu] when the next bytes may come */
 	bool root;
 	bool stopped; /* atomic */
 	dev_t dev;    /* of the source under way, for one_fs; the walker's */
@@ -43,7 +45,10 @@ struct ks_copy_item {
 	struct ks_cfile *in; /* the source, open; or NULL */
 	const struct ks_whole *whole; /* of a volume, to be read at once; or NULL */
 	bool looked, exists;          /* at the destination: what is there? */
-	struct stat old;              /* that */
+	bool current;                 /* what is there needs no copying */
+	uint64_t
+		further; /* the inode there of which it is to be a further name; 0: it is to be one itself */
+	struct stat old; /* that */
 };
 
 #define ks_copy_count(c, field, by)                                                                \
@@ -64,10 +69,19 @@ void ks_cdir_put(
 	struct ks_cdir
 		*d); /* the last one sets the attributes of a finished destination; NULL is fine */
 
+/* Holds the caller up as long as @n bytes are too many for the limit on the rate. */
+void ks_copy_pace(struct ks_copy *c, size_t n);
+
 /* ---- copy_attr.c ---- */
 
 /* Attributes of every new thing, beside what its source is. */
 unsigned int ks_copy_what(const struct ks_copy *c);
+/* Of a source as they are to be: with another owner or mode, if that is asked for. */
+void ks_copy_adjust(const struct ks_copy *c, struct stat *st);
+/* Of those in @what: which of @a are not as in @b? */
+unsigned int ks_copy_unlike(const struct stat *a, const struct stat *b, unsigned int what);
+/* 1: all wanted extended attributes of the source and of what is there are equal; 0; -errno. */
+int ks_copy_same_xattrs(struct ks_copy *c, const struct ks_copy_item *it);
 /* What the copy of @it gets, which was looked at. */
 void ks_copy_plan(const struct ks_copy *c, const struct ks_copy_item *it, struct ks_copy_set *set);
 /* Looks at the destination, once. False: nothing to do, or it failed and that was reported. */
@@ -77,9 +91,11 @@ int ks_copy_xattrs(struct ks_copy *c, const struct ks_node *from, const struct k
 
 /* ---- copy_file.c: failures are counted and reported ---- */
 
-/* *ino: what was made in a volume. True when something was made. */
-bool ks_copy_content(struct ks_copy *c, struct ks_copy_item *it, ks_ino_t *ino);
-bool ks_copy_special(struct ks_copy *c, struct ks_copy_item *it, ks_ino_t *ino);
+/* True when something was made. */
+bool ks_copy_content(struct ks_copy *c, struct ks_copy_item *it);
+bool ks_copy_special(struct ks_copy *c, struct ks_copy_item *it);
+/* Is the content of what is there that of the source? 1, 0; -ECANCELED: it failed and that was reported, or a stop. */
+int ks_copy_same_content(struct ks_copy *c, const struct ks_copy_item *it);
 /* Reads back what was just made of @it; false: it is not what it should be. */
 bool ks_copy_verify(struct ks_copy *c, const struct ks_copy_item *it);
 void ks_copy_stdout(struct ks_copy *c, struct ks_cdir *dir, const char *name);
@@ -102,10 +118,34 @@ void ks_batch_free_all(struct ks_copy *c);
  * it failed and that was reported.
  */
 bool ks_links_first(struct ks_copy *c, struct ks_copy_item *it);
-void ks_links_made(struct ks_copy *c, const struct ks_copy_item *it, bool made, ks_ino_t ino);
+void ks_links_made(struct ks_copy *c, const struct ks_copy_item *it, bool made);
 void ks_links_clear(struct ks_copy *c);
 
+/* ---- copy_compare.c ---- */
+
+void ks_compare_leaf(struct ks_copy *c, struct ks_copy_item *it);
+void ks_compare_dir(struct ks_copy *c, const struct ks_copy_item *it);
+void ks_copy_differs(struct ks_copy *c, const char *path, const char *why);
+
+/* ---- copy_delete.c ---- */
+
+/* What the directory that was copied from @it does not have goes from its copy. */
+void ks_copy_delete(struct ks_copy *c, const struct ks_copy_item *it);
+
+/* ---- copy_list.c ---- */
+
+/* Copies the paths of next_path below the directory @it. */
+void ks_copy_list(struct ks_copy *c, const struct ks_copy_item *it);
+
 /* ---- copy_walk.c ---- */
+
+/* Is @name in the directory @from of the source left out? @st: what is known of it, or NULL. */
+bool ks_copy_excluded(struct ks_copy *c, struct ks_cdir *from, const char *name, bool follow,
+		      const struct stat *st);
+/* A directory and its copy, found or made. False: neither, and that was reported. */
+bool ks_pair_open(struct ks_copy *c, const struct ks_copy_item *it, struct ks_cdir **from,
+		  struct ks_cdir **to);
+void ks_pair_close(struct ks_copy *c, struct ks_cdir *from, struct ks_cdir *to);
 
 /* Copies one entry, of any kind. @st: as of a list; may be NULL. */
 void ks_copy_entry(struct ks_copy *c, struct ks_cdir *from, const char *name, struct ks_cdir *to,

@@ -14,6 +14,7 @@
 
 struct ks_side;
 struct ks_copy_job;
+#define KS_REL_NONE SIZE_MAX
 
 /* A directory that is being read or filled. Shared; see ks_cdir_put(). */
 struct ks_cdir {
@@ -24,6 +25,7 @@ struct ks_cdir {
 	ks_ino_t ino;           /* volume */
 	bool absent;            /* of a dry run: it would have been made */
 	char *path;             /* for messages: "/srv/a" or "photos:/a" */
+	size_t rel_at; /* of a source: what of it counts from the source itself; KS_REL_NONE: above that */
 	struct ks_copy_job
 		*job; /* of a source: files that wait to be sent together; the walker's */
 	/* A destination's last step, when its entries are done: attributes from here. */

@@ -416,12 +416,18 @@ static int volume_setattr(const struct ks_node *n, const struct stat *st, unsign
 
 static int volume_listxattr(const struct ks_node *n, struct ks_buf *out)
 {
+	struct ks_attr a;
 	ks_ino_t ino;
 	int r;
 
 	if (n->f && n->f->bare)
 		return 0;
 	r = ino_of(n, &ino);
+	/* Its record is in memory, mostly; its attributes are not. */
+	if (r == 0)
+		r = ks_vfs_getattr(n->dir->side->vfs, &n->dir->side->ctx, ino, &a);
+	if (r == 0 && !(a.flags & KS_INODE_HAS_XATTR))
+		return 0;
 	return r < 0 ? r : ks_vfs_listxattr(n->dir->side->vfs, &n->dir->side->ctx, ino, out);
 }
 

@@ -65,23 +65,26 @@ static void copy_leaf(struct ks_copy *c, struct ks_copy_item *it, struct ks_cfil
 	/* Without -r, what is not a file is read as one: a device, a pipe. */
 	bool content = S_ISREG(it->st.st_mode) || (!c->o.recursive && !S_ISLNK(it->st.st_mode));
 	bool linked = (c->o.preserve & KS_COPY_LINKS) && it->st.st_nlink > 1;
-	ks_ino_t ino = 0;
 	bool made;
 
+	if (c->o.compare) {
+		ks_compare_leaf(c, it);
+		return;
+	}
 	if (linked && !ks_links_first(c, it))
 		return;
 	if (!linked && b && (S_ISREG(it->st.st_mode) || !content) && try_batch(c, it, in, b))
 		return;
-	made = content ? ks_copy_content(c, it, &ino) : ks_copy_special(c, it, &ino);
+	made = content ? ks_copy_content(c, it) : ks_copy_special(c, it);
 	if (linked)
-		ks_links_made(c, it, made, ino);
+		ks_links_made(c, it, made);
 }
 
 void ks_copy_leaf(struct ks_copy *c, struct ks_copy_item *it, struct ks_copy_batch *b)
 {
 	struct ks_cfile in = { .side = it->from->side, .fd = -1 };
 	/* What may be skipped is not opened first. */
-	bool maybe = c->o.update || c->o.no_clobber || c->o.dry_run;
+	bool maybe = c->o.update || c->o.checksum || c->o.no_clobber || c->o.dry_run;
 
 	ks_fail_clear();
 	if (find_out(c, it, &in, b && !maybe) == 0)
@@ -97,7 +100,7 @@ static struct ks_whole *find_whole(struct ks_copy *c, const struct ks_copy_job *
 
 	/* To skip what is there, or to read it once more, it is opened. */
 	if (!v || v == j->to->side->vfs || j->n < 2 || c->o.verify || c->o.dry_run ||
-	    (!j->to->made && (c->o.update || c->o.no_clobber)))
+	    (!j->to->made && (c->o.update || c->o.checksum || c->o.no_clobber)))
 		return NULL;
 	w = calloc(j->n, sizeof(*w));
 	for (unsigned int i = 0; w && i < j->n; i++) {
@@ -244,12 +247,19 @@ static int enter_target(struct ks_copy *c, const struct ks_copy_item *it, struct
 {
 	const struct ks_side_ops *ops = it->to->side->ops;
 	unsigned int what = ks_copy_what(c);
-	uint32_t mode = it->st.st_mode & (what & KS_COPY_MODE ? 07777 : 0777);
+	uint32_t mode = out->st.st_mode & (what & KS_COPY_MODE ? 07777 : 0777);
 	struct stat st;
 	int r = it->to->absent ? -ENOENT : ops->stat(it->to, it->to_name, false, &st);
 
+	if (c->o.compare && (r == -ENOENT || (r == 0 && !S_ISDIR(st.st_mode)))) {
+		ks_copy_differs(c, out->path, r == 0 ? "kind" : "missing");
+		return -ECANCELED;
+	}
 	out->made = r == -ENOENT;
 	if (r == 0 && !S_ISDIR(st.st_mode)) {
+		/* It goes when deletions are made, and the copy takes its place. */
+		if (c->o.remove)
+			return -ECANCELED;
 		ks_copy_refuse(c, out->path, "create", -EEXIST, "exists, and is not a directory");
 		return -ECANCELED;
 	}
@@ -258,7 +268,7 @@ static int enter_target(struct ks_copy *c, const struct ks_copy_item *it, struct
 		return 0;
 	}
 	if (out->made)
-		r = ops->mkdir(it->to, it->to_name, mode, what & KS_COPY_OWNER ? &it->st : NULL);
+		r = ops->mkdir(it->to, it->to_name, mode, what & KS_COPY_OWNER ? &out->st : NULL);
 	if (r == 0)
 		r = ops->opendir(it->to, it->to_name, false, out);
 	if (r == 0 && !out->made && !c->o.dry_run)
@@ -271,59 +281,126 @@ struct walk {
 	struct ks_cdir *from, *to;
 };
 
+bool ks_copy_excluded(struct ks_copy *c, struct ks_cdir *from, const char *name, bool follow,
+		      const struct stat *st)
+{
+	KS_AUTO(ks_freep) char *path = NULL;
+	struct stat found;
+
+	if (!c->o.filter || from->rel_at == KS_REL_NONE)
+		return false;
+	if (!st || (follow && S_ISLNK(st->st_mode))) {
+		if (from->side->ops->stat(from, name, follow, &found) < 0)
+			found.st_mode = 0;
+		st = &found;
+	}
+	path = from->path[from->rel_at] ? ks_asprintf("%s/%s", from->path + from->rel_at, name)
+					: strdup(name);
+	/* Without memory nothing is copied that should not be. */
+	return !path || ks_filter_excludes(c->o.filter, path, S_ISDIR(st->st_mode));
+}
+
 static int walk_name(void *arg, const char *name, const struct stat *st)
 {
 	struct walk *w = arg;
+	struct ks_copy *c = w->c;
 
-	if (ks_copy_stopped(w->c))
+	if (ks_copy_stopped(c))
 		return 1;
-	ks_copy_entry(w->c, w->from, name, w->to, name, w->c->o.follow, st);
+	if (!ks_copy_excluded(c, w->from, name, c->o.follow, st))
+		ks_copy_entry(c, w->from, name, w->to, name, c->o.follow, st);
 	return 0;
 }
 
-static void copy_dir(struct ks_copy *c, const struct ks_copy_item *it)
+static bool same_dir(const struct ks_cdir *a, const struct ks_cdir *b)
+{
+	return a->side->vfs && a->side->vfs == b->side->vfs && a->ino == b->ino;
+}
+
+static int refuse_itself(struct ks_copy *c, const char *path)
+{
+	ks_copy_refuse(c, path, "copy", -EINVAL, "a directory cannot be copied into itself");
+	return -ECANCELED;
+}
+
+static int open_pair(struct ks_copy *c, const struct ks_copy_item *it, struct ks_cdir *from,
+		     struct ks_cdir *to)
+{
+	int r = from->side->ops->opendir(it->from, it->name, it->follow, from);
+
+	if (r < 0) {
+		ks_copy_fail(c, from->path, "open", r);
+		return r;
+	}
+	if (from->side->vfs && from->side->vfs == to->side->vfs && is_below(it->to, from->ino))
+		return refuse_itself(c, from->path);
+	to->st = it->st;
+	ks_copy_adjust(c, &to->st);
+	r = enter_target(c, it, to);
+	if (r < 0 && r != -ECANCELED)
+		ks_copy_fail(c, to->path, "create", r);
+	return r == 0 && same_dir(from, to) ? refuse_itself(c, from->path) : r;
+}
+
+/* Where in the path of a source directory that begins which counts from the source itself. */
+static size_t rel_of(const struct ks_copy_item *it, const char *path)
+{
+	const struct ks_cdir *above = it->from;
+
+	if (above->rel_at == KS_REL_NONE)
+		return strlen(path);
+	return above->path[above->rel_at] ? above->rel_at : strlen(path) - strlen(it->name);
+}
+
+bool ks_pair_open(struct ks_copy *c, const struct ks_copy_item *it, struct ks_cdir **out_from,
+		  struct ks_cdir **out_to)
 {
 	KS_AUTO(ks_freep) char *from_path = ks_copy_join(it->from->path, it->name);
 	KS_AUTO(ks_freep) char *to_path = ks_copy_join(it->to->path, it->to_name);
 	struct ks_cdir *from = from_path ? ks_cdir_new(c, it->from->side, from_path) : NULL;
 	struct ks_cdir *to = to_path ? ks_cdir_new(c, it->to->side, to_path) : NULL;
-	struct walk w = { c, from, to };
-	int r = from && to ? it->from->side->ops->opendir(it->from, it->name, it->follow, from)
-			   : -ENOMEM;
 
 	ks_fail_clear();
-	if (r == 0 && from->side->vfs && from->side->vfs == it->to->side->vfs &&
-	    is_below(it->to, from->ino)) {
-		ks_copy_refuse(c, from_path, "copy", -EINVAL,
-			       "a directory cannot be copied into itself");
-		r = -ECANCELED;
-	} else if (r < 0) {
-		ks_copy_fail(c, from_path ? from_path : it->name, "open", r);
-	}
-	if (r == 0) {
-		r = enter_target(c, it, to);
-		if (r < 0 && r != -ECANCELED)
-			ks_copy_fail(c, to_path, "create", r);
-	}
-	if (r == 0 && from->side->vfs && from->side->vfs == to->side->vfs && from->ino == to->ino) {
-		ks_copy_refuse(c, from_path, "copy", -EINVAL,
-			       "a directory cannot be copied into itself");
-		r = -ECANCELED;
-	}
-	if (r == 0) {
-		to->parent = ks_cdir_get(it->to);
-		to->source = ks_cdir_get(from);
-		to->st = it->st;
-		ks_copy_count(c, dirs, 1);
-		ks_copy_did(c, to->made ? "created" : "entered", from_path, to_path, 0);
-		if (!c->o.one_fs || it->st.st_dev == c->dev)
-			r = from->side->ops->list(from, walk_name, &w);
-		ks_copy_send(c, from);
-		if (r < 0)
-			ks_copy_fail(c, from_path, "list", r);
+	if (!from || !to) {
+		ks_copy_fail(c, it->name, "open", -ENOMEM);
+	} else {
+		from->rel_at = rel_of(it, from_path);
+		if (open_pair(c, it, from, to) == 0) {
+			to->parent = ks_cdir_get(it->to);
+			to->source = ks_cdir_get(from);
+			ks_copy_count(c, dirs, 1);
+			ks_copy_did(c, to->made ? "created" : "entered", from_path, to_path, 0);
+			*out_from = from;
+			*out_to = to;
+			return true;
+		}
 	}
 	ks_cdir_put(to);
 	ks_cdir_put(from);
+	return false;
+}
+
+void ks_pair_close(struct ks_copy *c, struct ks_cdir *from, struct ks_cdir *to)
+{
+	ks_copy_send(c, from);
+	ks_cdir_put(to);
+	ks_cdir_put(from);
+}
+
+static void copy_dir(struct ks_copy *c, const struct ks_copy_item *it)
+{
+	struct walk w = { .c = c };
+	int r = 0;
+
+	if (!ks_pair_open(c, it, &w.from, &w.to))
+		return;
+	if (c->o.compare)
+		ks_compare_dir(c, it);
+	if (!c->o.one_fs || it->st.st_dev == c->dev)
+		r = w.from->side->ops->list(w.from, walk_name, &w);
+	if (r < 0)
+		ks_copy_fail(c, w.from->path, "list", r);
+	ks_pair_close(c, w.from, w.to);
 }
 
 void ks_copy_entry(struct ks_copy *c, struct ks_cdir *from, const char *name, struct ks_cdir *to,
