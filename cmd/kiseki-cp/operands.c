@@ -53,6 +53,8 @@ static int open_volume(struct cp_volume *v, bool target)
 		.session = KS_SESSION_TOOL,
 		.tool = "kiseki-cp",
 		.noatime = true,
+		/* Nothing is read twice, and memory that is touched for the first time costs more than it gains. */
+		.data = { .buffer_bytes = 96 * KS_MIB },
 	};
 	int r = ks_volume_open(&v->v, &v->ref, &o);
 

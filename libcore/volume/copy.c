@@ -451,6 +451,7 @@ int ks_copy_new(struct ks_copy **out, const struct ks_copy_opts *o)
 	c->umask = read_umask();
 	ctx.cred.umask = c->umask;
 	c->root = geteuid() == 0;
+	c->jobs = jobs;
 	c->waiting_max = 4 * jobs;
 	c->local = (struct ks_side){ .ops = &ks_side_local, .ctx = ctx, .label = "" };
 	c->from = c->to = c->local;

@@ -213,13 +213,21 @@ static const char *read_target(struct ks_copy_batch *b, const struct ks_copy_ite
 	return ks_arena_copy(&b->arena, target.p, target.n);
 }
 
+/* A file of no known size, as those of /proc. */
+static bool has_more(const struct ks_copy_item *it)
+{
+	char byte;
+
+	return it->st.st_size == 0 && it->from->side->ops->read(it->in, 0, &byte, 1) != 0;
+}
+
 static bool fits(struct ks_copy *c, const struct ks_copy_item *it)
 {
 	/* Within a volume data is shared. */
 	if (it->from->side->vfs == it->to->side->vfs)
 		return false;
 	if (S_ISREG(it->st.st_mode) && (!it->in || it->st.st_size > (off_t)KS_RUN_FILE_MAX ||
-					it->st.st_size < 0 || may_have_holes(it)))
+					it->st.st_size < 0 || may_have_holes(it) || has_more(it)))
 		return false;
 	return !has_xattrs(c, it);
 }

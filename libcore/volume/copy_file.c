@@ -1,25 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* copy_file.c: the content and the attributes of one file. */
 #include "base/log.h"
-#include "volume/copy_run.h"
+#include "volume/copy_work.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define CHUNK (1024 * 1024)
-
-/* What is under way for one file; its own names for messages. */
-struct work {
-	struct ks_copy *c;
-	const struct ks_copy_item *it;
-	char *from_path, *to_path;
-	struct ks_cfile in, out;
-	char *buf;
-	size_t chunk; /* of buf */
-};
 
 static bool same_vfs(const struct ks_copy_item *it)
 {
@@ -28,85 +16,14 @@ static bool same_vfs(const struct ks_copy_item *it)
 
 /* ---- content ---- */
 
-static int fail_work(const struct work *w, bool reading, const char *op, int err)
+int ks_work_fail(const struct ks_work *w, bool reading, const char *op, int err)
 {
 	ks_copy_fail(w->c, reading ? w->from_path : w->to_path, op, err);
 	return -ECANCELED;
 }
 
-/* @off..@end; short when the source ends before. *at: where it came to. */
-static int copy_range(struct work *w, uint64_t off, uint64_t end, uint64_t *at)
-{
-	while (off < end) {
-		size_t want = (size_t)ks_min(end - off, (uint64_t)w->chunk);
-		ssize_t n;
-		int r;
-
-		if (ks_copy_stopped(w->c))
-			return -ECANCELED;
-		n = w->in.side->ops->read(&w->in, off, w->buf, want);
-		if (n < 0)
-			return fail_work(w, true, "read", (int)n);
-		if (n == 0)
-			break;
-		r = w->out.side->ops->write(&w->out, off, w->buf, (size_t)n);
-		if (r < 0)
-			return fail_work(w, false, "write", r);
-		off += (uint64_t)n;
-		*at = off;
-		ks_copy_count(w->c, bytes, n);
-		ks_copy_pace(w->c, (size_t)n);
-	}
-	return 0;
-}
-
-/* From hole to hole. A source that cannot tell is one range; one of unknown size (/proc, a device) is read to its end. */
-static int copy_sparse(struct work *w)
-{
-	uint64_t size = S_ISREG(w->it->st.st_mode) ? (uint64_t)w->it->st.st_size : 0;
-	uint64_t off = 0;
-	uint64_t at = 0;
-	int r = 0;
-
-	if (size == 0)
-		return copy_range(w, 0, UINT64_MAX, &at);
-	/* As many blocks as bytes: a small file needs no asking. */
-	if (size <= CHUNK && (uint64_t)w->it->st.st_blocks * 512 >= size)
-		return copy_range(w, 0, size, &at);
-	while (r == 0 && off < size) {
-		uint64_t data = off;
-		uint64_t hole = size;
-
-		r = w->in.side->ops->seek(&w->in, off, false, &data);
-		if (r == -ENXIO) {
-			r = 0;
-			break;
-		}
-		if (r == 0)
-			r = w->in.side->ops->seek(&w->in, data, true, &hole);
-		if (r < 0) {
-			/* No such thing here: all of it is data. */
-			data = off;
-			hole = size;
-		}
-		hole = ks_min(hole, size);
-		hole = ks_max(hole, data + 1);
-		r = copy_range(w, data, hole, &at);
-		off = hole;
-		/* It was cut while it was read. */
-		if (r == 0 && at < hole)
-			size = at;
-	}
-	if (r == 0 && at < size) {
-		r = w->out.side->ops->truncate(&w->out, size);
-		if (r < 0)
-			return fail_work(w, false, "set the size of", r);
-	}
-	return r;
-}
-
 /* Shares the slices. 1: not possible here. */
-static int copy_reflink(struct work *w)
+static int copy_reflink(struct ks_work *w)
 {
 	uint64_t size = (uint64_t)w->it->st.st_size;
 	uint64_t off = 0;
@@ -117,7 +34,7 @@ static int copy_reflink(struct work *w)
 	if (!same_vfs(w->it) || !S_ISREG(w->it->st.st_mode)) {
 		if (w->c->o.reflink == KS_REFLINK_AUTO)
 			return 1;
-		return fail_work(w, false, "share data (--reflink=always) for", -EXDEV);
+		return ks_work_fail(w, false, "share data (--reflink=always) for", -EXDEV);
 	}
 	while (off < size) {
 		ssize_t n = ks_vfs_copy_range(w->in.fh, off, w->out.fh, off, size - off,
@@ -127,7 +44,7 @@ static int copy_reflink(struct work *w)
 		    (n == -EXDEV || n == -EOPNOTSUPP || n == -EINVAL))
 			return 1;
 		if (n < 0)
-			return fail_work(w, false, "share data for", (int)n);
+			return ks_work_fail(w, false, "share data for", (int)n);
 		if (n == 0)
 			break;
 		off += (uint64_t)n;
@@ -136,7 +53,7 @@ static int copy_reflink(struct work *w)
 	if (off < size) {
 		r = w->out.side->ops->truncate(&w->out, size);
 		if (r < 0)
-			return fail_work(w, false, "set the size of", r);
+			return ks_work_fail(w, false, "set the size of", r);
 	}
 	return 0;
 }
@@ -160,7 +77,7 @@ static int read_full(struct ks_cfile *f, uint64_t off, char *p, size_t n)
 }
 
 /* 1: their contents are equal; 0: not. */
-static int compare(struct work *w, struct ks_cfile *back)
+static int compare(struct ks_work *w, struct ks_cfile *back)
 {
 	KS_AUTO(ks_freep) char *other = malloc(w->chunk);
 	uint64_t off = 0;
@@ -189,7 +106,7 @@ static int compare(struct work *w, struct ks_cfile *back)
 }
 
 /* Reads what was written from where it lies now, not from a memory of it. w->in is open. */
-static int verify(struct work *w)
+static int verify(struct ks_work *w)
 {
 	struct ks_copy *c = w->c;
 	struct ks_cdir dir = { .side = c->to_verify ? &c->verify : w->it->to->side,
@@ -206,31 +123,28 @@ static int verify(struct work *w)
 	if (r == 0)
 		r = ks_fail(-EBADMSG, "differs from %s after writing", w->from_path);
 	dir.side->ops->close(&back);
-	return r < 0 && r != -ECANCELED ? fail_work(w, false, "verify", r) : ks_min(r, 0);
+	return r < 0 && r != -ECANCELED ? ks_work_fail(w, false, "verify", r) : ks_min(r, 0);
 }
 
 /* ---- one file ---- */
 
-static bool begin(struct work *w, struct ks_copy *c, const struct ks_copy_item *it)
+static bool begin(struct ks_work *w, struct ks_copy *c, const struct ks_copy_item *it)
 {
-	*w = (struct work){ .c = c,
-			    .it = it,
-			    .from_path = ks_copy_join(it->from->path, it->name),
-			    .to_path = ks_copy_join(it->to->path, it->to_name),
-			    .in = { .side = it->from->side, .fd = -1 },
-			    .out = { .side = it->to->side, .fd = -1 },
-			    .chunk = CHUNK };
-	/* Large memory is dear for a small file. */
-	if (S_ISREG(it->st.st_mode) && it->st.st_size > 0 && it->st.st_size < CHUNK)
-		w->chunk = ks_round_up((size_t)it->st.st_size + 1, 4096);
-	w->buf = malloc(w->chunk);
+	*w = (struct ks_work){ .c = c,
+			       .it = it,
+			       .from_path = ks_copy_join(it->from->path, it->name),
+			       .to_path = ks_copy_join(it->to->path, it->to_name),
+			       .in = { .side = it->from->side, .fd = -1 },
+			       .out = { .side = it->to->side, .fd = -1 },
+			       .chunk = ks_work_chunk(&it->st) };
+	w->buf = aligned_alloc(4096, w->chunk);
 	if (w->from_path && w->to_path && w->buf)
 		return true;
 	ks_copy_fail(c, it->name, "copy", -ENOMEM);
 	return false;
 }
 
-static void end(struct work *w)
+static void end(struct ks_work *w)
 {
 	w->in.side->ops->close(&w->in);
 	w->out.side->ops->close(&w->out);
@@ -241,14 +155,14 @@ static void end(struct work *w)
 
 bool ks_copy_verify(struct ks_copy *c, const struct ks_copy_item *it)
 {
-	struct work w;
+	struct ks_work w;
 	int r = -1;
 
 	if (!c->o.verify)
 		return true;
 	if (begin(&w, c, it)) {
 		r = w.in.side->ops->open(it->from, it->name, it->follow, &w.in, NULL);
-		r = r < 0 ? fail_work(&w, true, "open", r) : verify(&w);
+		r = r < 0 ? ks_work_fail(&w, true, "open", r) : verify(&w);
 	}
 	end(&w);
 	return r == 0;
@@ -257,17 +171,17 @@ bool ks_copy_verify(struct ks_copy *c, const struct ks_copy_item *it)
 int ks_copy_same_content(struct ks_copy *c, const struct ks_copy_item *it)
 {
 	struct ks_cfile other = { .side = it->to->side, .fd = -1 };
-	struct work w;
+	struct ks_work w;
 	int r = -ECANCELED;
 
 	if (begin(&w, c, it)) {
 		r = w.in.side->ops->open(it->from, it->name, it->follow, &w.in, NULL);
 		if (r < 0)
-			r = fail_work(&w, true, "open", r);
+			r = ks_work_fail(&w, true, "open", r);
 		else if ((r = other.side->ops->open(it->to, it->to_name, false, &other, NULL)) < 0)
-			r = fail_work(&w, false, "open", r);
+			r = ks_work_fail(&w, false, "open", r);
 		else if ((r = compare(&w, &other)) < 0 && r != -ECANCELED)
-			r = fail_work(&w, false, "compare", r);
+			r = ks_work_fail(&w, false, "compare", r);
 	}
 	other.side->ops->close(&other);
 	end(&w);
@@ -275,7 +189,7 @@ int ks_copy_same_content(struct ks_copy *c, const struct ks_copy_item *it)
 }
 
 /* The attributes that do not come with the name. */
-static int set_attributes(struct work *w, const struct ks_copy_set *set)
+static int set_attributes(struct ks_work *w, const struct ks_copy_set *set)
 {
 	const struct ks_copy_item *it = w->it;
 	struct ks_node from = { it->from, it->name, w->in.ino, &w->in };
@@ -287,11 +201,11 @@ static int set_attributes(struct work *w, const struct ks_copy_set *set)
 		r = w->out.side->ops->setattr(&to, &set->st, set->what);
 	if (r == 0)
 		r = ks_copy_xattrs(w->c, &from, &to);
-	return r < 0 ? fail_work(w, false, "set the attributes of", r) : 0;
+	return r < 0 ? ks_work_fail(w, false, "set the attributes of", r) : 0;
 }
 
 /* A small file of a volume. 1: it is to be opened and read. */
-static int copy_whole(struct work *w)
+static int copy_whole(struct ks_work *w)
 {
 	const struct ks_whole *x = w->it->whole;
 	int r;
@@ -301,13 +215,13 @@ static int copy_whole(struct work *w)
 		return 1;
 	r = w->out.side->ops->write(&w->out, 0, w->buf, (size_t)x->attr.size);
 	if (r < 0)
-		return fail_work(w, false, "write", r);
+		return ks_work_fail(w, false, "write", r);
 	ks_copy_count(w->c, bytes, x->attr.size);
 	ks_copy_pace(w->c, (size_t)x->attr.size);
 	return 0;
 }
 
-static int open_source(struct work *w)
+static int open_source(struct ks_work *w)
 {
 	const struct ks_copy_item *it = w->it;
 	int r = 0;
@@ -316,10 +230,10 @@ static int open_source(struct work *w)
 		w->in = *it->in;
 	else
 		r = it->from->side->ops->open(it->from, it->name, it->follow, &w->in, NULL);
-	return r < 0 ? fail_work(w, true, "open", r) : 0;
+	return r < 0 ? ks_work_fail(w, true, "open", r) : 0;
 }
 
-static int copy_data(struct work *w)
+static int copy_data(struct ks_work *w)
 {
 	int r = copy_whole(w);
 
@@ -327,10 +241,10 @@ static int copy_data(struct work *w)
 		r = open_source(w) < 0 ? -ECANCELED : 1;
 	if (r == 1)
 		r = copy_reflink(w);
-	return r == 1 ? copy_sparse(w) : r;
+	return r == 1 ? ks_work_copy(w) : r;
 }
 
-static int open_both(struct work *w, const struct ks_copy_set *set)
+static int open_both(struct ks_work *w, const struct ks_copy_set *set)
 {
 	const struct ks_copy_item *it = w->it;
 	bool in_place = it->exists && !S_ISREG(it->old.st_mode) && !S_ISLNK(it->old.st_mode);
@@ -345,10 +259,10 @@ static int open_both(struct work *w, const struct ks_copy_set *set)
 		return r;
 	r = it->to->side->ops->create(it->to, it->to_name, mode, in_place,
 				      set->what & KS_COPY_OWNER ? &set->st : NULL, &w->out);
-	return r < 0 ? fail_work(w, false, "create", r) : 0;
+	return r < 0 ? ks_work_fail(w, false, "create", r) : 0;
 }
 
-static int copy_one(struct work *w)
+static int copy_one(struct ks_work *w)
 {
 	struct ks_copy_set set;
 	int r;
@@ -360,14 +274,14 @@ static int copy_one(struct work *w)
 	if (r == 0) {
 		r = w->out.side->ops->flush(&w->out);
 		if (r < 0)
-			r = fail_work(w, false, "write", r);
+			r = ks_work_fail(w, false, "write", r);
 	}
 	if (r == 0)
 		r = set_attributes(w, &set);
 	if (r == 0) {
 		r = w->out.side->ops->publish(&w->out, w->it->to_name, &set);
 		if (r < 0)
-			r = fail_work(w, false, "create", r);
+			r = ks_work_fail(w, false, "create", r);
 	}
 	if (r == 0 && w->c->o.verify && S_ISREG(w->it->st.st_mode))
 		r = verify(w);
@@ -376,7 +290,7 @@ static int copy_one(struct work *w)
 
 bool ks_copy_content(struct ks_copy *c, struct ks_copy_item *it)
 {
-	struct work w;
+	struct ks_work w;
 	int r = -1;
 
 	ks_fail_clear();
@@ -455,11 +369,14 @@ void ks_copy_stdout(struct ks_copy *c, struct ks_cdir *dir, const char *name)
 	struct ks_copy_item it = {
 		.from = dir, .to = &out_dir, .name = name, .to_name = "stdout", .follow = true
 	};
-	KS_AUTO(ks_freep) char *buf = malloc(CHUNK);
+	KS_AUTO(ks_freep) char *buf = malloc(KS_WORK_CHUNK);
 	char to_path[] = "standard output";
-	struct work w = {
-		.c = c, .it = &it, .from_path = path, .to_path = to_path, .buf = buf, .chunk = CHUNK
-	};
+	struct ks_work w = { .c = c,
+			     .it = &it,
+			     .from_path = path,
+			     .to_path = to_path,
+			     .buf = buf,
+			     .chunk = KS_WORK_CHUNK };
 	uint64_t at = 0;
 	int r = path && buf ? dir->side->ops->stat(dir, name, true, &it.st) : -ENOMEM;
 
@@ -472,13 +389,13 @@ void ks_copy_stdout(struct ks_copy *c, struct ks_cdir *dir, const char *name)
 		r = dir->side->ops->open(dir, name, true, &w.in, NULL);
 	if (r < 0)
 		ks_copy_fail(c, path ? path : name, "open", r);
-	else if (copy_range(&w, 0, UINT64_MAX, &at) == 0)
+	else if (ks_work_stream(&w, &at) == 0)
 		ks_copy_count(c, files, 1);
 	dir->side->ops->close(&w.in);
 }
 
 /* As copy_one(), of a source that has no attributes. */
-static int take_stdin(struct work *w, uint64_t *at)
+static int take_stdin(struct ks_work *w, uint64_t *at)
 {
 	const struct ks_side_ops *ops = w->out.side->ops;
 	struct ks_copy_set set;
@@ -494,8 +411,8 @@ static int take_stdin(struct work *w, uint64_t *at)
 	r = ops->create(w->it->to, w->it->to_name, set.st.st_mode & 0777, false,
 			set.what & KS_COPY_OWNER ? &set.st : NULL, &w->out);
 	if (r < 0)
-		return fail_work(w, false, "create", r);
-	r = copy_range(w, 0, UINT64_MAX, at);
+		return ks_work_fail(w, false, "create", r);
+	r = ks_work_stream(w, at);
 	if (r < 0)
 		return r;
 	r = ops->flush(&w->out);
@@ -506,7 +423,7 @@ static int take_stdin(struct work *w, uint64_t *at)
 	}
 	if (r == 0)
 		r = ops->publish(&w->out, w->it->to_name, &set);
-	return r < 0 ? fail_work(w, false, "write", r) : 0;
+	return r < 0 ? ks_work_fail(w, false, "write", r) : 0;
 }
 
 void ks_copy_stdin(struct ks_copy *c, struct ks_cdir *dir, const char *name)
@@ -519,14 +436,14 @@ void ks_copy_stdin(struct ks_copy *c, struct ks_cdir *dir, const char *name)
 				   .name = "stdin",
 				   .to_name = name,
 				   .st = { .st_mode = S_IFREG | 0666, .st_size = -1 } };
-	KS_AUTO(ks_freep) char *buf = malloc(CHUNK);
+	KS_AUTO(ks_freep) char *buf = malloc(KS_WORK_CHUNK);
 	char from_path[] = "standard input";
-	struct work w = { .c = c,
-			  .it = &it,
-			  .from_path = from_path,
-			  .to_path = path,
-			  .buf = buf,
-			  .chunk = CHUNK };
+	struct ks_work w = { .c = c,
+			     .it = &it,
+			     .from_path = from_path,
+			     .to_path = path,
+			     .buf = buf,
+			     .chunk = KS_WORK_CHUNK };
 	uint64_t at = 0;
 	int r;
 

@@ -20,6 +20,7 @@ struct ks_copy {
 	pthread_mutex_t mu;
 	pthread_cond_t less; /* fewer files are waiting */
 	unsigned int waiting, waiting_max;
+	unsigned int jobs; /* workers */
 	pthread_mutex_t report_mu;
 	struct ks_copy_batch *batches; /* [mu] begun, or empty; nobody works on them */
 	unsigned int nbatches;         /* [mu] in all */

@@ -41,6 +41,7 @@ struct ks_cfile {
 	struct ks_side *side;
 	struct ks_cdir *dir;
 	int fd;
+	int direct;       /* of this machine, for what is aligned; 0: none */
 	bool stream;      /* read and written where it stands: stdin, stdout */
 	bool bare;        /* of a volume: it has no extended attributes */
 	unsigned int has; /* KS_COPY_MODE, OWNER: what it was made with already */
@@ -91,6 +92,9 @@ struct ks_side_ops {
 	 */
 	int (*create)(struct ks_cdir *d, const char *name, uint32_t mode, bool in_place,
 		      const struct stat *own, struct ks_cfile *f);
+	/* It will be that large, and written by several threads: may be NULL. */
+	void (*expect)(struct ks_cfile *f, uint64_t size);
+	/* Any thread, different ranges. */
 	int (*write)(struct ks_cfile *f, uint64_t off, const void *p, size_t n);
 	int (*truncate)(struct ks_cfile *f, uint64_t size);
 	/* What was written has arrived: errors of writing come here at the latest. */

@@ -317,6 +317,16 @@ static bool same_dir(const struct ks_cdir *a, const struct ks_cdir *b)
 	return a->side->vfs && a->side->vfs == b->side->vfs && a->ino == b->ino;
 }
 
+/* Is it one of the directories that are being copied above it? Only a symlink leads there. */
+static bool is_ring(const struct ks_copy_item *it)
+{
+	for (const struct ks_cdir *d = it->to; d && it->follow; d = d->parent) {
+		if (d->source && d->st.st_dev == it->st.st_dev && d->st.st_ino == it->st.st_ino)
+			return true;
+	}
+	return false;
+}
+
 static int refuse_itself(struct ks_copy *c, const char *path)
 {
 	ks_copy_refuse(c, path, "copy", -EINVAL, "a directory cannot be copied into itself");
@@ -334,6 +344,11 @@ static int open_pair(struct ks_copy *c, const struct ks_copy_item *it, struct ks
 	}
 	if (from->side->vfs && from->side->vfs == to->side->vfs && is_below(it->to, from->ino))
 		return refuse_itself(c, from->path);
+	if (is_ring(it)) {
+		ks_copy_refuse(c, from->path, "copy", -ELOOP,
+			       "a symlink leads back to a directory above it");
+		return -ECANCELED;
+	}
 	to->st = it->st;
 	ks_copy_adjust(c, &to->st);
 	r = enter_target(c, it, to);

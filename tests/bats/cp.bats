@@ -456,6 +456,47 @@ acls() { (cd "$1" && find . ! -type l | sort | xargs getfacl -n && find . -print
 	diff -r src/many out2
 }
 
+@test "a large file is copied by several workers: data at the edges of chunks, holes, an odd end" {
+	local at
+	truncate -s 200M f
+	for at in 0 66060289 67108000 134217000 200000000; do
+		head -c 1500000 /dev/urandom | dd of=f bs=64k seek=$at oflag=seek_bytes conv=notrunc status=none
+	done
+	truncate -s +12345 f
+	kiseki-cp -q -j 8 --verify f "$U:/f"
+	kiseki-cp -q -j 8 "$U:/f" g
+	cmp f g
+	[ "$(du -sk g | cut -f 1)" -lt 30000 ]
+	[ "$(du -sk "$T/vol/meta.blocks" | cut -f 1)" -lt 60000 ]
+	KISEKI_SERIAL=1 kiseki-cp -q g "$U:/h"
+	kiseki-cp -q -j 1 "$U:/h" h
+	cmp f h
+	# One that cannot be read to its end is not there.
+	block=$(find "$T/vol/meta.blocks/blocks" -type f -size +1M | sort | tail -n 1)
+	rm "$block"
+	out_err kiseki-cp -q -j 8 "$U:/h" bad
+	out_err kiseki-cp -q -j 8 "$U:/f" bad2
+	[ ! -e bad ] || [ ! -e bad2 ]
+	[ -z "$(find . -name '.kiseki-cp*')" ]
+}
+
+@test "files of /proc have no size, and a symlink may lead back" {
+	[ -r /proc/self/status ] || skip "no /proc"
+	mkdir -p d/e
+	kiseki-cp -q /proc/version "$U:/version"
+	kiseki-cp "$U:/version" - | cmp - /proc/version
+	ln -s .. d/e/up
+	echo x >d/x
+	out_err limit 20 kiseki-cp -q -r -L d "$U:/"
+	[ "$status" -eq 3 ]
+	says 'leads back'
+	[ "$(kiseki-ls -R "$U:/d" | sort | xargs)" = 'e x' ]
+	kiseki-cp -q -a d "$U:/d2"
+	out_err limit 20 kiseki-cp -q -r -L "$U:/d2" out
+	[ "$status" -eq 3 ]
+	[ "$(cd out && find . | sort | xargs)" = '. ./e ./x' ]
+}
+
 @test "memory does not grow with the tree" {
 	! grep -qE '__(asan|tsan)_init' "$(command -v kiseki-cp)" || skip "a sanitizer maps everything"
 	mkdir src
