@@ -21,16 +21,18 @@ teardown() { mounted_teardown; }
 	awk 'NR > 2 && ($1 != 1 || NF != 10) { exit 1 }' .out
 	exec 9<&-
 	# What is written in an interval is seen as such.
-	limit 20 kiseki-stats --json "$M" 1s 1 >j 3>&- &
+	limit 20 kiseki-stats --json "$M" 200ms 15 >j 3>&- &
 	local pid=$!
-	sleep 0.4
+	wait_for test -s j
 	head -c 5242880 /dev/urandom >"$M/g"
 	wait $pid
-	head -n 1 j | jq -e --arg m "$M" '.type == "item" and .mountpoint == $m and .interval_s > 0.9 and .per_s.object_put_bytes > 1000000
-		and .upload_bytes >= 5242880 and .open_files == 0 and (has("ok") | not)'
+	jq -s -e --arg m "$M" 'map(select(.type == "item")) | length == 15 and
+		all(.mountpoint == $m and .interval_s > 0 and .open_files <= 1 and (has("ok") | not))' j
+	jq -s -e 'map(select(.type == "item") | .per_s.object_put_bytes * .interval_s) | add > 5242000' j
+	tail -n 2 j | head -n 1 | jq -e '.upload_bytes >= 5242880'
 	status=0
 	json_ok j
-	tail -n 1 j | jq -e '.counts == {mounts: 1, lines: 1}'
+	tail -n 1 j | jq -e '.counts == {mounts: 1, lines: 15}'
 	out_err limit 20 kiseki-stats -q "$M"
 	[ "$status" -eq 0 ]
 	[ -z "$output" ]
@@ -58,20 +60,20 @@ teardown() { mounted_teardown; }
 	kiseki-stats --json 100ms 1 2>/dev/null | jq -r .mountpoint | grep -F "$T/" | sort >got
 	printf '%s\n' "$M" "$T/other" "$T/third" | sort | diff - got
 	# One that ends is said, and the others go on.
-	limit 20 kiseki-stats --json "$M" "$T/third" 300ms 4 >j 2>err 3>&- &
+	limit 20 kiseki-stats --json "$M" "$T/third" 400ms 12 >j 2>err 3>&- &
 	local pid=$!
-	sleep 0.5
+	wait_for test -s j
 	umount_it "$T/third"
 	status=0
 	wait $pid || status=$?
 	[ "$status" -eq 3 ]
 	json_ok j
 	grep -q "$T/third does not answer any more" err
-	[ "$(jq -r 'select(.type == "item").mountpoint' j | grep -cxF "$M")" -eq 4 ]
+	[ "$(jq -r 'select(.type == "item").mountpoint' j | grep -cxF "$M")" -eq 12 ]
 	# The last one: nothing is left to show.
-	limit 20 kiseki-stats "$T/other" 200ms >j 2>err 3>&- &
+	limit 20 kiseki-stats "$T/other" 200ms >k 2>err 3>&- &
 	pid=$!
-	sleep 0.5
+	wait_for test -s k
 	umount_it "$T/other"
 	status=0
 	wait $pid || status=$?
