@@ -119,20 +119,22 @@ static void say(int64_t took_ns)
 
 	ks_cmd_size(done.out_bytes, size);
 	ks_cmd_size(arg.files ? done.bytes : done.object_bytes, data);
-	if (arg.files)
+	if (arg.files) {
 		out("Dumped %" PRIu64 " files of '%s', %s: an archive of %s in %.1f s", done.files,
 		    done.name, data, size, s);
-	else if (arg.blocks)
+	} else if (arg.blocks) {
 		out("Dumped '%s': %" PRIu64 " inodes, %" PRIu64 " slices, %" PRIu64
 		    " objects of %s: an archive of %s in %.1f s",
 		    done.name, done.inodes, done.slices, done.objects, data, size, s);
-	else
+	} else {
 		out("Dumped metadata of '%s': %" PRIu64 " inodes, %" PRIu64 " slices, %s in %.1f s",
 		    done.name, done.inodes, done.slices, size, s);
-	if (done.skipped)
+	}
+	if (done.skipped) {
 		ks_cmd_note("kiseki-dump: %" PRIu64
 			    " devices, pipes and sockets are left out: zip has none",
 			    done.skipped);
+	}
 	if (done.unprotected)
 		ks_cmd_note("kiseki-dump: the volume cannot be written to: what others delete "
 			    "meanwhile may be missing");
@@ -225,6 +227,6 @@ int main(int argc, char **argv)
 	ks_cmd_parse(&cmd, argc, argv, &args);
 	check_args();
 	/* Names in archives are characters; which bytes those are must not depend on who calls. */
-	setlocale(LC_CTYPE, "C.UTF-8");
+	setlocale(LC_CTYPE, "C.UTF-8"); // NOLINT(concurrency-mt-unsafe): the only thread yet
 	return ks_cmd_exit(dump(args[0]));
 }

@@ -107,12 +107,13 @@ static void say_loaded(const char *spec, const char *file)
 	ks_cmd_say("Loaded %" PRIu64 " inodes into %s (volume '%s', %s %s)", loaded.inodes,
 		   loaded.meta_url, loaded.name, loaded.blocks ? "data" : "same data",
 		   loaded.data_url);
-	if (!loaded.owner)
+	if (!loaded.owner) {
 		ks_cmd_note("  note: the volume that was dumped may still use the same data: this "
 			    "one is read-only\n"
 			    "  hint: when nobody uses the other any more: kiseki-load --take-over "
 			    "%s",
 			    spec);
+	}
 }
 
 static int load(const char *volume, const char *file)
@@ -196,14 +197,15 @@ static void say_unpacked(const char *operand, const char *file, int64_t took_ns)
 	char size[KS_SIZE_STR];
 
 	ks_cmd_size(unpacked.bytes, size);
-	if (arg.verify_only)
+	if (arg.verify_only) {
 		ks_cmd_say("%s: %s, %" PRIu64 " files and %" PRIu64 " directories, %s", file,
 			   unpacked.format, unpacked.files + unpacked.others, unpacked.dirs, size);
-	else
+	} else {
 		ks_cmd_say("Unpacked %" PRIu64 " files and %" PRIu64
 			   " directories into %s, %s in %.1f s",
 			   unpacked.files + unpacked.others, unpacked.dirs, operand, size,
 			   (double)took_ns / (double)KS_NS_PER_S);
+	}
 	if (unpacked.absolute)
 		ks_cmd_note("kiseki-load: absolute names were unpacked below %s", operand);
 }
@@ -223,6 +225,7 @@ static int open_volume(const char *volume, struct ks_volume **out)
 	ks_volume_ref_clear(&ref);
 	if (r < 0)
 		return r;
+	assert(*out);
 	ks_uuid_format((*out)->settings->uuid, uuid);
 	ks_json_volume((*out)->settings->name, uuid, (*out)->shown_url);
 	return 0;
@@ -260,10 +263,11 @@ static int unpack(const char *operand, const char *volume, const char *path, con
 	closed = ks_volume_close(v);
 	if (closed < 0)
 		r = ks_exit_worse(r < 0 ? 0 : r, ks_cmd_report(closed));
-	if (r == 0 && unpacked.failed)
+	if (r == 0 && unpacked.failed) {
 		r = unpacked.files + unpacked.others + unpacked.dirs
 			    ? KS_EXIT_PARTIAL
 			    : ks_exit_of_errno(unpacked.first_error);
+	}
 	return r;
 }
 
@@ -281,10 +285,11 @@ static int run(char **args, int n)
 	r = ks_volume_split(args[0], false, &volume, &path);
 	if (r < 0)
 		return r;
-	if (path && (arg.data || arg.take_over || arg.new_uuid))
+	if (path && (arg.data || arg.take_over || arg.new_uuid)) {
 		ks_cmd_usage("'%s' names a directory: --data, --take-over and --new-uuid are for "
 			     "whole volumes",
 			     args[0]);
+	}
 	if (n == 1 && !arg.take_over)
 		ks_cmd_usage("FILE is missing: what is to be loaded into '%s'?", args[0]);
 	if (n == 1)
@@ -304,7 +309,7 @@ int main(int argc, char **argv)
 	if (strcmp(args[n - 1], "-") == 0 && isatty(STDIN_FILENO))
 		ks_cmd_usage("an archive does not come from a terminal: FILE, or a pipe");
 	/* Names in archives are characters; which bytes those are must not depend on who calls. */
-	setlocale(LC_CTYPE, "C.UTF-8");
+	setlocale(LC_CTYPE, "C.UTF-8"); // NOLINT(concurrency-mt-unsafe): the only thread yet
 	r = run(args, n);
 	/* A stop is told by the signal. */
 	if (r == -EINTR && ks_cmd_stopped())

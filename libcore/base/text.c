@@ -26,9 +26,10 @@ size_t ks_utf8_sequence(const unsigned char *p, size_t n)
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-void ks_base64(const void *data, size_t n, char *o)
+void ks_base64(const void *data, size_t n, char *out)
 {
 	const unsigned char *p = data;
+	char *o = out;
 
 	for (size_t i = 0; i < n; i += 3) {
 		uint32_t v = (uint32_t)p[i] << 16 | (i + 1 < n ? (uint32_t)p[i + 1] << 8 : 0) |
@@ -36,8 +37,8 @@ void ks_base64(const void *data, size_t n, char *o)
 
 		*o++ = digits[v >> 18];
 		*o++ = digits[v >> 12 & 63];
-		*o++ = i + 1 < n ? digits[v >> 6 & 63] : '=';
-		*o++ = i + 2 < n ? digits[v & 63] : '=';
+		*o++ = i + 1 < n ? digits[v >> 6 & 63] : (char)'=';
+		*o++ = i + 2 < n ? digits[v & 63] : (char)'=';
 	}
 }
 

@@ -10,7 +10,7 @@ size_t ks_utf8_sequence(const unsigned char *p, size_t n);
 
 #define KS_BASE64_LEN(n) (((n) + 2) / 3 * 4)
 /* Writes KS_BASE64_LEN(n) characters, without a NUL. */
-void ks_base64(const void *p, size_t n, char *out);
+void ks_base64(const void *data, size_t n, char *out);
 /* The bytes of @n characters; *len of them; @out has room for n / 4 * 3. -EINVAL: not base64 as ks_base64() writes it. */
 int ks_base64_decode(const char *text, size_t n, unsigned char *out, size_t *len) KS_MUST_CHECK;
 

@@ -136,7 +136,7 @@ static int add_formats(struct archive *a)
 int ks_arc_in_open(struct ks_arc_in **out, const char *path, bool (*stopped)(void *arg), void *arg)
 {
 	struct ks_arc_in *in = calloc(1, sizeof(*in));
-	struct stat st;
+	struct stat st = { 0 };
 	int r;
 
 	if (!in)
@@ -193,6 +193,8 @@ int ks_arc_in_data(struct ks_arc_in *in, const void **p, size_t *n, uint64_t *of
 	la_int64_t at = 0;
 	int rc;
 
+	*n = 0;
+	*off = 0;
 	do {
 		rc = archive_read_data_block(in->a, p, n, &at);
 	} while (rc == ARCHIVE_RETRY);

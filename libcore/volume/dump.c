@@ -64,11 +64,12 @@ int ks_dump_stopped(const struct ks_dump *d)
 void ks_dump_failed(struct ks_dump *d, const char *what, int err, const char *text)
 {
 	ks_dump_count(&d->out->failed, 1);
-	if (d->o->error)
+	if (d->o->error) {
 		d->o->error(d->o->arg, what, err,
 			    text              ? text
 			    : *ks_fail_text() ? ks_fail_text()
 					      : what);
+	}
 	ks_fail_clear();
 }
 
@@ -235,10 +236,11 @@ int ks_dump(const struct ks_volume_ref *ref, const struct ks_dump_opts *o,
 
 	if (r == 0)
 		r = open_snapshot(&d, ref);
-	if (r == 0)
+	if (r == 0) {
 		r = ks_arc_out_open(&d.arc, o->output,
 				    o->what == KS_DUMP_FILES ? o->format : KS_ARC_PLAIN,
 				    o->compress);
+	}
 	if (r == 0) {
 		ks_arc_out_stop(d.arc, o->stopped, o->arg);
 		r = o->what == KS_DUMP_FILES ? ks_dump_files(&d, ref) : write_meta(&d, ref);

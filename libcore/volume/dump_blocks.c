@@ -122,13 +122,14 @@ static int put_pack(struct ks_dump *d, struct ks_object *store, const struct ks_
 	ks_pack_key(key, p->id);
 	ks_fail_clear();
 	r = ks_object_head(store, key, &info);
-	if (r == 0 && info.size_bytes < p->size)
+	if (r == 0 && info.size_bytes < p->size) {
 		r = ks_fail(-EBADMSG, "%s: object %s has %ju bytes, not %ju", ks_object_url(store),
 			    key, (uintmax_t)info.size_bytes, (uintmax_t)p->size);
-	else if (r == -ENOENT && p->slices)
+	} else if (r == -ENOENT && p->slices) {
 		r = ks_fail(r, "%s: object %s is missing", ks_object_url(store), key);
-	else if (r == -ENOENT)
+	} else if (r == -ENOENT) {
 		return 0;
+	}
 	if (r < 0)
 		ks_dump_failed(d, key, r, NULL);
 	size = ks_min(p->size, info.size_bytes);

@@ -345,7 +345,7 @@ static int put_regular(struct files *f, const struct ks_attr *a)
 static int put_symlink(struct files *f, const struct ks_attr *a)
 {
 	KS_AUTO(ks_buf_clear) struct ks_buf target = { 0 };
-	const char *text;
+	const char *text = NULL;
 	int r = ks_vfs_readlink(f->v->vfs, &f->ctx, a->ino, &target);
 
 	if (r == 0)
@@ -399,6 +399,7 @@ static int put_entry(struct files *f, const struct ks_attr *a)
 	return ks_dump_stopped(f->d);
 }
 
+// NOLINTNEXTLINE(readability-function-size): as ks_vfs_readdir() calls it
 static int take_entry(void *arg, const char *name, size_t n, uint64_t cookie, ks_ino_t ino,
 		      uint32_t type, const struct ks_attr *attr, bool glued)
 {
@@ -456,7 +457,7 @@ static int put_batch(struct files *f, const struct batch *b)
 
 static int walk(struct files *f, ks_ino_t dir)
 {
-	struct batch b = { .v = malloc(2 * BATCH * sizeof(*b.v)) };
+	struct batch b = { .v = malloc(sizeof(*b.v) * 2 * BATCH) };
 	struct ks_fh *fh = NULL;
 	int r = b.v ? ks_vfs_opendir(f->v->vfs, &f->ctx, dir, &fh) : -ENOMEM;
 	uint64_t before;

@@ -80,11 +80,12 @@ static int read_manifest(struct load *l, const json_t *j)
 
 	if (version < 1 || format < 1)
 		return bad_dump("its manifest cannot be read");
-	if (version > KS_DUMP_VERSION || format > 1)
+	if (version > KS_DUMP_VERSION || format > 1) {
 		return ks_fail_hint(-EPROTO, "use a newer kiseki-load",
 				    "the dump has version %jd of a volume of format %jd; this "
 				    "program knows versions up to %d and formats up to 1",
 				    (intmax_t)version, (intmax_t)format, KS_DUMP_VERSION);
+	}
 	l->out->blocks = kind && strcmp(kind, "blocks") == 0;
 	if (!kind || (!l->out->blocks && strcmp(kind, "meta") != 0) || !name ||
 	    strlen(name) >= sizeof(l->out->name) || !uuid ||
@@ -145,11 +146,12 @@ static int open_data(struct load *l)
 	if (r < 0)
 		return r;
 	r = ks_marker_read(l->store, &l->marker);
-	if (r == -ENOENT)
+	if (r == -ENOENT) {
 		return ks_fail_hint(-EMEDIUMTYPE, "--data says where it is now",
 				    "%s does not hold the data of volume '%s': its object '%s' is "
 				    "missing",
 				    l->data_url, l->out->name, KS_VOLUME_MARKER);
+	}
 	if (r < 0 || memcmp(l->marker.uuid, l->dump_uuid, sizeof(l->dump_uuid)) == 0)
 		return r;
 	ks_uuid_format(l->dump_uuid, ours);
@@ -216,10 +218,11 @@ static int make_data(struct load *l)
 	if (r < 0)
 		return r;
 	r = ks_marker_read(l->store, &l->marker);
-	if (r == 0 && !l->marker.loading)
+	if (r == 0 && !l->marker.loading) {
 		return ks_fail_hint(-EMEDIUMTYPE, "choose another --data: nothing was changed",
 				    "%s belongs to another volume: '%s'", l->data_url,
 				    l->marker.name);
+	}
 	if (r < 0 && r != -ENOENT)
 		return r;
 	if (r == 0)
@@ -275,11 +278,12 @@ static int put_pack(struct load *l, const char *key, uint64_t size)
 	size_t n;
 	int r = 0;
 
-	if (l->store && !ks_object_can_append(l->store))
+	if (l->store && !ks_object_can_append(l->store)) {
 		return size > KS_DUMP_MEMBER_MAX
 			       ? ks_fail(-ENOTSUP, "%s cannot take the pack %s of %ju bytes",
 					 l->data_url, key, (uintmax_t)size)
 			       : put_object(l, key, size, false);
+	}
 	if (l->store)
 		r = ks_appender_open(l->store, key, &a);
 	while (r == 0 && (r = ks_arc_in_data(l->in, &p, &n, &off)) > 0) {
@@ -381,10 +385,11 @@ static int take_members(struct load *l)
 		if (r < 0)
 			return r;
 	}
-	if (r == 0 && !complete)
+	if (r == 0 && !complete) {
 		return ks_fail_hint(-EBADMSG, "get another copy, or make another dump",
 				    "%s is not complete: the dump was interrupted, or it was cut",
 				    l->o->file);
+	}
 	return r < 0 ? r : ks_load_records_end(&l->rec);
 }
 
@@ -398,11 +403,12 @@ static int open_engine(struct load *l)
 	int r;
 
 	if (db) {
-		if (lstat(db, &st) == 0)
+		if (lstat(db, &st) == 0) {
 			return ks_fail_hint(-EEXIST,
 					    "choose another name: nothing was changed; "
 					    "VOLUME:/PATH unpacks an archive into a volume",
 					    "%s exists", db);
+		}
 		l->tmp = ks_asprintf("%s.new", db);
 		l->tmp_url = l->tmp ? ks_asprintf("sqlite://%s", l->tmp) : NULL;
 		if (!l->tmp_url)
@@ -577,10 +583,11 @@ static int run(struct load *l)
 		l->out->in_size = ks_arc_in_size(l->in);
 		r = take_manifest(l);
 	}
-	if (r == 0 && l->o->new_uuid && !l->out->blocks && l->o->operand)
+	if (r == 0 && l->o->new_uuid && !l->out->blocks && l->o->operand) {
 		return ks_fail_hint(-EINVAL, "a dump with blocks can have another",
 				    "the data belongs to the volume's UUID: a dump without blocks "
 				    "keeps it");
+	}
 	memcpy(l->s.uuid, l->dump_uuid, sizeof(l->s.uuid));
 	if (r == 0 && l->o->operand)
 		r = prepare(l);

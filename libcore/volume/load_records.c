@@ -247,7 +247,8 @@ static int take_line(struct ks_load_records *l, struct ks_load_batch *b, char *l
 	if (b->n == b->cap) {
 		size_t cap = b->cap ? b->cap * 2 : 4096;
 		/* Sized for any table: the batch is used for all of them. */
-		char *more = realloc(b->rec, cap * sizeof(rec));
+		size_t each = sizeof(rec);
+		char *more = realloc(b->rec, cap * each);
 
 		if (!more)
 			return -ENOMEM;

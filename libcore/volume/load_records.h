@@ -37,8 +37,8 @@ int ks_load_records_start(struct ks_load_records *l, struct ks_engine *e,
 			  struct ks_load_result *out) KS_MUST_CHECK;
 /* A member of this name is next: is it the one that is due? */
 int ks_load_records_segment(struct ks_load_records *l, const char *name) KS_MUST_CHECK;
-/* Its content, which is taken over and overwritten; @b is empty afterwards. */
-int ks_load_records_take(struct ks_load_records *l, struct ks_buf *b,
+/* Its content, which is taken over and overwritten; @in is empty afterwards. */
+int ks_load_records_take(struct ks_load_records *l, struct ks_buf *in,
 			 const char *name) KS_MUST_CHECK;
 /* There are no more segments: everything has been written. May be called again. */
 int ks_load_records_end(struct ks_load_records *l) KS_MUST_CHECK;

@@ -15,7 +15,7 @@ struct ks_place {
 
 /* Finds the place of a volume that need not exist; makes the directories of a name. All raised, here and below. */
 int ks_place_find(struct ks_place *p, const char *operand,
-		  const struct ks_volume_find *find) KS_MUST_CHECK;
+		  const struct ks_volume_find *where) KS_MUST_CHECK;
 /* One maker at a time in the directory of a database. -EBUSY, if it is not to @wait. */
 int ks_place_lock(struct ks_place *p, bool wait) KS_MUST_CHECK;
 /* What the setting data_url says: @data, an URL or a directory; NULL: "meta.blocks/" beside the database, relative, so that the two can be moved together. */

@@ -293,9 +293,9 @@ static int take_link(struct ks_unpack *u, struct ks_unpack_file *f, const char *
 		     const char **why)
 {
 	KS_AUTO(ks_buf_clear) struct ks_buf names = { 0 };
-	const char *name;
+	const char *name = NULL;
 	struct ks_attr a;
-	ks_ino_t dir;
+	ks_ino_t dir = 0;
 	int r = split_name(u, target, &names, why);
 
 	/* Its first name may still be on its way. */
