@@ -64,11 +64,11 @@ void cp_list_close(struct cp_list *l)
 const char *cp_exclude_from(const char *file)
 {
 	struct cp_list *l = NULL;
-	const char *line;
+	const char *line = NULL;
 	int r = cp_list_open(&l, file, false);
 
-	while (r == 0 && (r = cp_list_next(l, &line)) > 0)
-		r = *line == '#' ? 0 : ks_filter_add(&arg.filter, line, false);
+	while (r == 0 && l && (r = cp_list_next(l, &line)) > 0)
+		r = !line || *line == '#' ? 0 : ks_filter_add(&arg.filter, line, false);
 	cp_list_close(l);
 	return r < 0 ? "the file cannot be read, or has a line that is no pattern" : NULL;
 }

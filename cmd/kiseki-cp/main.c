@@ -112,10 +112,11 @@ static int copy(struct cp_ends *e, struct cp_list *list)
 	ks_copy_free(c);
 	if (r == 0 || (r == -EINTR && !ks_cmd_stopped()))
 		cp_print(&n, ks_clock_mono_ns() - start);
-	if (n.acls_lost)
+	if (n.acls_lost) {
 		ks_cmd_note("kiseki-cp: %" PRIu64
 			    " access control lists were not copied: the target has none",
 			    n.acls_lost);
+	}
 	say_why_stopped(&n);
 	cp_summarise(e, &n);
 	/* A stop is told by the signal. */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* options.c: the command line of kiseki-cp. */
-#include "base/buf.h"
 #include "base/size.h"
 #include "cp.h"
 #include <grp.h>
@@ -95,9 +94,10 @@ static int64_t find_group(const char *name)
 static const char *set_chown(const char *value)
 {
 	size_t n = strcspn(value, ":");
-	KS_AUTO(ks_freep) char *user = strndup(value, n);
+	char user[256];
 
-	if (!user || !parse_id(user, find_user, &arg.uid))
+	snprintf(user, sizeof(user), "%.*s", (int)ks_min(n, sizeof(user)), value);
+	if (n >= sizeof(user) || !parse_id(user, find_user, &arg.uid))
 		return "there is no such user; a name or number is wanted, as USER, USER:GROUP or "
 		       ":GROUP";
 	if (value[n] && !parse_id(value + n + 1, find_group, &arg.gid))
@@ -109,10 +109,11 @@ static const char *set_chown(const char *value)
 static const char *set_bwlimit(const char *value)
 {
 	size_t n = strcspn(value, ":");
-	KS_AUTO(ks_freep) char *down = strndup(value, n);
+	char down[64];
 	uint64_t up;
 
-	if (!down || ks_size_parse_opt(down, &arg.rate_down) < 0)
+	snprintf(down, sizeof(down), "%.*s", (int)ks_min(n, sizeof(down)), value);
+	if (n >= sizeof(down) || ks_size_parse_opt(down, &arg.rate_down) < 0)
 		return "a rate is wanted, as 20M, off, or 50M:10M for out of volumes and into them";
 	up = arg.rate_down;
 	if (value[n] && ks_size_parse_opt(value + n + 1, &up) < 0)

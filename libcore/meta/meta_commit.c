@@ -92,10 +92,11 @@ static int batch_init(struct ks_txn *t, struct batch *b, struct commit_arg *c)
 		if (s->pack)
 			add_share(b, s);
 	}
-	for (size_t i = 0; i < b->npacks; i++)
+	for (size_t i = 0; i < b->npacks; i++) {
 		b->rd[b->nrd++] = (struct ks_read){ .table = KS_T_PACK,
 						    .flags = KS_READ_WEAK,
 						    .rec = &b->packs[i].p };
+	}
 	for (size_t i = 0; i < b->ng; i++) {
 		struct group *g = &b->g[i];
 

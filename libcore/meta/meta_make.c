@@ -104,10 +104,11 @@ static int read_all(struct ks_txn *t, struct make_arg *a)
 	a->nq = ks_quota_reads(a->m, &a->q, &rd[n]);
 	n += a->nq;
 	a->pack_reads = &rd[n];
-	for (size_t i = 0; i < a->npacks; i++)
+	for (size_t i = 0; i < a->npacks; i++) {
 		rd[n++] = (struct ks_read){ .table = KS_T_PACK,
 					    .flags = KS_READ_WEAK,
 					    .rec = &a->packs[i].p };
+	}
 	for (size_t i = 0; i < a->n; i++) {
 		a->v[i].out = a->v[i].replaced = (struct ks_attr){ 0 };
 		a->v[i].err = ks_dentry_key(a->m, a->v[i].parent, a->v[i].name, &a->s[i].d);
@@ -463,10 +464,11 @@ int ks_meta_make(struct ks_meta *m, const struct ks_cred *c, struct ks_make *v, 
 
 	if (n > KS_MAKE_MAX)
 		return -EINVAL;
-	for (size_t i = 0; r == 0 && i < n; i++)
-		r = check(&v[i]) < 0                  ? -ECANCELED
-		    : strlen(v[i].name) > KS_NAME_MAX ? -ECANCELED
-						      : 0;
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		/* One by one it is told what is wrong with it. */
+		if (check(&v[i]) < 0 || strlen(v[i].name) > KS_NAME_MAX)
+			r = -ECANCELED;
+	}
 	if (r == 0 && n)
 		r = ks_meta_run_quota(m, make_body, &a);
 	/* What one has done another one's refusal does not take back. */

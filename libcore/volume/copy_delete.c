@@ -19,7 +19,7 @@ struct sweep {
 	uint64_t n;
 };
 
-static int sweep_name(void *arg, const char *name, const struct stat *st);
+static int sweep_name(void *arg, const char *name, const struct stat *known);
 
 static bool excluded(struct sweep *s, const char *name, const struct stat *st)
 {

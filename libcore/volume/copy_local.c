@@ -305,7 +305,7 @@ static int local_special(struct ks_cdir *d, const char *name, const struct ks_co
 {
 	struct special s = { &set->st, target };
 
-	(void)ino;
+	*ino = 0; /* of a volume only */
 	return replace(d, name, make_special, &s);
 }
 

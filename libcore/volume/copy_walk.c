@@ -89,6 +89,7 @@ void ks_copy_leaf(struct ks_copy *c, struct ks_copy_item *it, struct ks_copy_bat
 	ks_fail_clear();
 	if (find_out(c, it, &in, b && !maybe) == 0)
 		copy_leaf(c, it, &in, b);
+	it->in = NULL;
 	in.side->ops->close(&in);
 }
 
