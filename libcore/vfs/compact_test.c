@@ -444,7 +444,7 @@ KS_TEST(in_the_background)
 	vol_block_size = KS_BLOCK_DEFAULT;
 	vol_new(&o);
 	start(&g, &o);
-	ks_check_ok(ks_vfs_start_maintenance(g.v));
+	ks_check_ok(ks_vfs_start_maintenance(g.v, true));
 	file_open(&f, &g, "f");
 	put(&f, 0, SIZE);
 	flush(&f);

@@ -134,6 +134,7 @@ struct ks_vfs {
 	pthread_cond_t maint_wake;
 	bool maint_stop; /* [maint_mu] */
 	bool maint_on;
+	bool cleanup; /* constant while it runs */
 	pthread_t maint;
 	struct ks_packs packs;   /* the maintenance thread's */
 	uint64_t commits_synced; /* the maintenance thread's: commits when it last synced them */

@@ -215,7 +215,7 @@ static void *maintain(void *arg)
 
 		ks_mutex_unlock(&v->maint_mu);
 		/* Failures are logged where they are raised, and the next round tries again. */
-		if (ripe.at == ripe.n && may_ripen(v, due))
+		if (v->cleanup && ripe.at == ripe.n && may_ripen(v, due))
 			KS_IGNORE(ripen(v, &ripe));
 		if (delete_batch(v, &ripe) > 0)
 			pause = nearly_full(v) ? 0 : DELETE_PAUSE_NS;
@@ -224,7 +224,7 @@ static void *maintain(void *arg)
 			KS_IGNORE(barrier(v, false));
 			next_barrier = ks_clock_mono_ns() + BARRIER_NS;
 		}
-		if (ks_clock_mono_ns() >= next_packs)
+		if (v->cleanup && ks_clock_mono_ns() >= next_packs)
 			next_packs = packs(v);
 		ks_mutex_lock(&v->maint_mu);
 		if (!v->maint_stop && pause > 0)
@@ -235,15 +235,16 @@ static void *maintain(void *arg)
 	return NULL;
 }
 
-int ks_vfs_start_maintenance(struct ks_vfs *v)
+int ks_vfs_start_maintenance(struct ks_vfs *v, bool cleanup)
 {
 	int r;
 
 	if (v->readonly || v->maint_on)
 		return 0;
+	v->cleanup = cleanup;
 	r = ks_thread_start(&v->maint, "ks-maintain", maintain, v);
 	v->maint_on = r == 0;
-	return r < 0 ? r : ks_compactor_start(v);
+	return r < 0 || !cleanup ? r : ks_compactor_start(v);
 }
 
 void ks_maint_stop(struct ks_vfs *v)

@@ -49,8 +49,11 @@ struct ks_data *ks_vfs_data(struct ks_vfs *v);
 struct ks_object *ks_vfs_store(struct ks_vfs *v);
 ks_ino_t ks_vfs_root(struct ks_vfs *v);
 
-/* Starts what works in the background: deletion of freed slices' objects, compaction. After daemonising, after ks_meta_session_start(). */
-int ks_vfs_start_maintenance(struct ks_vfs *v) KS_MUST_CHECK;
+/*
+ * Starts what works in the background: a barrier every few seconds, and with @cleanup deletion of freed slices' objects, and compaction. After daemonising, after
+ * ks_meta_session_start().
+ */
+int ks_vfs_start_maintenance(struct ks_vfs *v, bool cleanup) KS_MUST_CHECK;
 
 struct ks_statfs {
 	uint64_t total_bytes, free_bytes, used_bytes;

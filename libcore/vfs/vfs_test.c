@@ -684,7 +684,7 @@ KS_TEST(races)
 	struct ks_vfs_stats st;
 
 	start(&race, "races", false, 0);
-	ks_check_ok(ks_vfs_start_maintenance(race.v));
+	ks_check_ok(ks_vfs_start_maintenance(race.v, true));
 	for (uintptr_t i = 0; i < RACERS; i++)
 		ks_check_ok(ks_thread_start(&t[i], "racer", racer, (void *)(i + 1)));
 	for (int i = 0; i < RACERS; i++)

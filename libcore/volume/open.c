@@ -219,8 +219,9 @@ static int start_session(struct ks_volume *v, const struct ks_volume_opts *o)
 		r = ks_meta_session_start(v->meta, o->session, o->tool ? o->tool : "",
 					  o->mountpoint ? o->mountpoint : "",
 					  o->socket ? o->socket : "");
-	if (r == 0 && o->maintenance && v->vfs && !ks_meta_is_readonly(v->meta))
-		r = ks_vfs_start_maintenance(v->vfs);
+	if (r == 0 && (o->maintenance || o->session == KS_SESSION_MOUNT) && v->vfs &&
+	    !ks_meta_is_readonly(v->meta))
+		r = ks_vfs_start_maintenance(v->vfs, o->maintenance);
 	return r;
 }
 

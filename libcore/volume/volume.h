@@ -99,8 +99,8 @@ struct ks_volume_opts {
 	uint32_t session; /* KS_SESSION_MOUNT or KS_SESSION_TOOL: registered while open; 0: none */
 	const char *tool; /* name of the program, for the session */
 	const char *mountpoint, *socket; /* likewise; may be NULL */
-	bool maintenance;                /* start the background work of the vfs */
-	const char *subdir;              /* the root of the vfs; NULL: the volume's */
+	bool maintenance; /* start the background work of the vfs; a mount has its barriers without */
+	const char *subdir; /* the root of the vfs; NULL: the volume's */
 	struct ks_data_opts
 		data; /* sizes and threads; store, host, block_size and readonly are filled in */
 	bool relatime, noatime;

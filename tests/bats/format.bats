@@ -113,7 +113,7 @@ teardown() {
 	run setpriv --reuid=65534 --regid=65534 --clear-groups env HOME="$T/home" kiseki-ls photso
 	[ "$status" -eq 66 ]
 	says 'known volumes: photos'
-	unshare -m bash -c "mount -t tmpfs none /var/lib && kiseki-format -q machine && test -e /var/lib/kiseki/machine/meta.db && kiseki-status -q machine"
+	"$BATS_TEST_DIRNAME/unshared" bash -c "mount -t tmpfs none /var/lib && kiseki-format -q machine && test -e /var/lib/kiseki/machine/meta.db && kiseki-status -q machine"
 }
 
 @test "a directory that cannot be written" {

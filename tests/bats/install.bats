@@ -98,7 +98,7 @@ machine() {
 	END
 	echo "$1" >"$T/inside"
 	export T
-	run_ok limit 120 unshare -m bash "$T/enter" 3>&- 4>&-
+	run_ok limit 120 "$BATS_TEST_DIRNAME/unshared" bash "$T/enter" 3>&- 4>&-
 }
 
 @test "the Debian package: built, accepted by lintian, installed, used, removed" {

@@ -281,7 +281,7 @@ as_nobody() {
 	cp -P "$bin"/kiseki* "$T/bin/"
 	chown -R nobody "$T/home"
 	mknod -m 666 "$T/fuse" c 10 229 && : <>"$T/fuse" || skip "devices cannot be used in $T"
-	limit 60 unshare -m bash -c 'mount --bind "$1/fuse" /dev/fuse && shift &&
+	limit 60 "$BATS_TEST_DIRNAME/unshared" bash -c 'mount --bind "$1/fuse" /dev/fuse && shift &&
 		exec setpriv --reuid=nobody --regid=nogroup --clear-groups bash -e -c "$@"' \
 		sh "$T" "cd '$T/home'; HOME=\$PWD; PATH=$T/bin:\$PATH; $1" 3>&- 4>&-
 }

@@ -44,7 +44,7 @@ recorded() {
 		mount --bind '$T/boot_id' /proc/sys/kernel/random/boot_id
 		$script
 	END
-	"$helpers/powerrun.t" unshare -m bash "$T/script" 3>&- &
+	"$helpers/powerrun.t" "$BATS_TEST_DIRNAME/unshared" bash "$T/script" 3>&- &
 	run=$!
 	pids+=("$run")
 	SECONDS_MAX=1200 wait_for [ -s "$T/status" ]

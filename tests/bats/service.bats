@@ -190,7 +190,7 @@ journalled() {
 	END
 	mkdir dev
 	export T V M
-	run_ok limit 80 unshare -m bash "$T/script" "${transport[@]}" 3>&- 4>&-
+	run_ok limit 80 "$BATS_TEST_DIRNAME/unshared" bash "$T/script" "${transport[@]}" 3>&- 4>&-
 	# daemon.info is 3 * 8 + 6.
 	grep -qE "^<30>.* kiseki-mount\[[0-9]+\]: $M: mounted '$V'" syslog
 	grep -qE "^<30>.* kiseki-mount\[[0-9]+\]: $M: unmounted" syslog
@@ -306,7 +306,7 @@ with_sbin() {
 		echo "$1"
 	} >"$T/script"
 	export T V M bin
-	run_ok limit 90 unshare -m bash "$T/script" 3>&- 4>&-
+	run_ok limit 90 "$BATS_TEST_DIRNAME/unshared" bash "$T/script" 3>&- 4>&-
 }
 
 @test "fstab: mount -a, twice, by name, subtree and path; umount stores everything" {

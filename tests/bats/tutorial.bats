@@ -24,7 +24,7 @@ commands() { sed -n 's/^\$ //p' "$page" | sed 's/\\e/\\/g; s/\\-/-/g; s/\\&//g';
 		done
 		echo 'echo all of it'
 	} >script
-	[ "$(id -u)" -ne 0 ] || where=(unshare -m)
+	[ "$(id -u)" -ne 0 ] || where=("$BATS_TEST_DIRNAME/unshared")
 	export T
 	run_ok limit 90 "${where[@]}" bash script 3>&- 4>&-
 	echo "$output"
