@@ -54,7 +54,7 @@ static void remove_locks(const char *locks)
 
 int ks_meta_remove_all(const char *url)
 {
-	static const char *const tails[] = { "-wal", "-shm", "-journal" };
+	static const char *const tails[] = { "-wal", "-shm", "-journal", "-reserve" };
 	KS_AUTO(ks_freep) char *locks = ks_locks_dir(url);
 	KS_AUTO(ks_closep) int fd = -1;
 	const char *path = locks ? url + strlen("sqlite://") : NULL;

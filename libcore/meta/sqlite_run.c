@@ -141,6 +141,17 @@ static int txn_commit(struct ks_sqlite *sq, bool wrote)
 	return rc;
 }
 
+/* Logged once, by ks_sqlite_set_full(). */
+static int fail_full(struct ks_sqlite *sq)
+{
+	bool quiet = ks_fail_quiet(true);
+	int r = ks_fail_hint(-ENOSPC, "free space on its file system, then try again",
+			     "%s: its disk is full", sq->path);
+
+	ks_fail_quiet(quiet);
+	return r;
+}
+
 /* *spoiled: the transaction must be rolled back. */
 static int run_body(struct ks_sqlite *sq, struct ks_sqlite_req *q, bool *spoiled, bool *wrote)
 {
@@ -159,7 +170,7 @@ static int run_body(struct ks_sqlite *sq, struct ks_sqlite_req *q, bool *spoiled
 		*wrote = true;
 		q->grows = ks_sqlite_grows(t);
 		if (q->grows && ks_sqlite_is_still_full(sq)) {
-			r = -ENOSPC; /* said once, by ks_sqlite_set_full() */
+			r = fail_full(sq);
 		} else {
 			r = ks_sqlite_apply(sq->run.conn, t, spoiled);
 			*spoiled &= r < 0;

@@ -139,7 +139,7 @@ int ks_place_data(const struct ks_place *p, const char *data, char *out, size_t 
 
 static void remove_logs(const char *db)
 {
-	static const char *const tails[] = { "-wal", "-shm", "-journal" };
+	static const char *const tails[] = { "-wal", "-shm", "-journal", "-reserve" };
 
 	for (size_t i = 0; i < KS_ARRAY_SIZE(tails); i++) {
 		KS_AUTO(ks_freep) char *name = ks_asprintf("%s%s", db, tails[i]);

@@ -283,7 +283,7 @@ static int publish(struct ks_unpack *u, const struct ks_unpack_file *f, struct k
 	if (r == 0)
 		r = ks_unpack_attributes(u, file->ino, f, true);
 	if (r == 0)
-		r = ks_side_volume.publish(file, f->name, false);
+		r = ks_side_volume.publish(file, f->name, &(struct ks_copy_set){ 0 });
 	if (r == 0)
 		ks_unpack_count(&u->out->files, 1);
 	return r;

@@ -120,7 +120,7 @@ count() { jq -e "select(.type == \"summary\") | .counts | $1"; }
 	kiseki-cp --json -a -u -T "$U:/src" out | count '.links == 0 and .skipped == 4'
 	rm out/b
 	cp -p out/a out/b
-	kiseki-cp --json -a -u -T "$U:/src" out | count '.links == 1 and .files == 0'
+	kiseki-cp --json -a -u -T "$U:/src" out | count '(.links == 1 or .links == 2) and .files == 0' # which of them is the first, nobody knows
 	[ "$(stat -c %h out/a)" -eq 3 ]
 }
 

@@ -24,10 +24,10 @@ under() {
 	rules
 	[ -s "$R.log" ] # something did fail
 	run_ok helper crashwriter --seed 11 --ops 30 "$M/d2" "$T/log.d2"
-	check_all --errors
+	check_all
 	umount_it
 	mount_faulty
-	check_all --errors
+	check_all
 	umount_it
 	fsck_clean
 }
