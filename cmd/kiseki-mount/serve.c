@@ -79,7 +79,10 @@ static void *probe(void *p)
 	int r = ks_apart_end(&s->look, &st);
 
 	if (r < 0) {
-		ks_log(KS_LOG_ERROR, "%s does not answer: %s", arg.mountpoint, ks_strerror(r));
+		r = ks_fail_hint(r, "kiseki-fsck tells what is wrong with the volume",
+				 "the mounted file system on %s does not answer", arg.mountpoint);
+		report(s->ready, r);
+		ks_fuse_stop(s->fuse);
 		return NULL;
 	}
 	ks_mount_info_set(&s->info, st.st_dev, ks_fuse_transport(s->fuse));

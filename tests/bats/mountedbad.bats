@@ -122,6 +122,20 @@ newer_version() {
 	fi
 }
 
+no_daemons() { [ -z "$(daemons)" ]; }
+
+@test "a volume without its root: the mount says that it does not answer, at once" {
+	format
+	sqlite3 "$V" 'DELETE FROM inode WHERE ino = 1'
+	run limit 20 kiseki-mount "$V" "$M"
+	echo "$output"
+	[ "$status" -ne 0 ] && [ "$status" -ne 124 ]
+	says "$M"
+	says kiseki-fsck
+	! mountpoint -q "$M"
+	wait_for no_daemons
+}
+
 objects() { find "$T/vol/meta.blocks" -type f -size +64k | sort; }
 
 @test "a damaged block is EIO for its file alone; a missing one too" {
