@@ -355,6 +355,26 @@ int ks_meta_fallocate(struct ks_meta *m, ks_ino_t ino, enum ks_falloc what, bool
 int ks_meta_copy_range(struct ks_meta *m, ks_ino_t src, uint64_t src_off, ks_ino_t dst,
 		       uint64_t dst_off, uint64_t len, uint64_t *done,
 		       struct ks_attr *out) KS_MUST_CHECK;
+/* A file that is to be made with the content of another, and what became of it. */
+struct ks_clone {
+	ks_ino_t src, parent;
+	const char *name;
+	uint32_t mode, uid,
+		gid; /* permissions; the group is the directory's where that is setgid, */
+	bool own;    /* unless it is to be kept */
+	bool times;  /* these; else now */
+	int64_t atime_ns, mtime_ns;
+	bool plain; /* not if the source has extended attributes or an ACL, which it would not have */
+	int err; /* out: 0; -EEXIST; -EOPNOTSUPP not a plain case: ks_meta_copy_range() does it; as ks_meta_mknod() */
+	ks_ino_t ino;   /* out */
+	uint64_t bytes; /* out: its size */
+};
+#define KS_CLONE_MAX 256u
+/*
+ * Makes up to KS_CLONE_MAX files in one transaction; one that cannot be does not hold up the others. The sources' dirty data has been committed by the caller. Return: 0, see
+ * err of each; -ENOSPC and -EDQUOT not all of them fit, and other errors: nothing was made.
+ */
+int ks_meta_clone(struct ks_meta *m, struct ks_clone *v, size_t n) KS_MUST_CHECK;
 /* SEEK_DATA / SEEK_HOLE over what is committed, up to the file's size. -ENXIO past the end. */
 int ks_meta_seek(struct ks_meta *m, ks_ino_t ino, uint64_t off, bool hole,
 		 uint64_t *out) KS_MUST_CHECK;

@@ -48,13 +48,19 @@ static int find_out(struct ks_copy *c, struct ks_copy_item *it, struct ks_cfile 
 	return r;
 }
 
+/* Within a volume content is shared, not read. */
+static bool is_read(const struct ks_copy_item *it)
+{
+	return !it->from->side->vfs || it->from->side->vfs != it->to->side->vfs;
+}
+
 /* True: that is done, or it failed and that was reported. */
 static bool try_batch(struct ks_copy *c, struct ks_copy_item *it, struct ks_cfile *in,
 		      struct ks_copy_batch *b)
 {
 	if (!ks_copy_look(c, it))
 		return true;
-	if (!it->in && find_out(c, it, in, true) < 0)
+	if (!it->in && find_out(c, it, in, is_read(it)) < 0)
 		return true;
 	return ks_batch_add(c, b, it);
 }
@@ -87,7 +93,7 @@ void ks_copy_leaf(struct ks_copy *c, struct ks_copy_item *it, struct ks_copy_bat
 	bool maybe = c->o.update || c->o.checksum || c->o.no_clobber || c->o.dry_run;
 
 	ks_fail_clear();
-	if (find_out(c, it, &in, b && !maybe) == 0)
+	if (find_out(c, it, &in, b && !maybe && is_read(it)) == 0)
 		copy_leaf(c, it, &in, b);
 	it->in = NULL;
 	in.side->ops->close(&in);

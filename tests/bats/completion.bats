@@ -36,14 +36,15 @@ type_into() {
 		sleep 0.2
 		printf 'exit\n'
 	} | TERM=dumb limit 40 script -qec "$shell" /dev/null >typed 2>&1
-	tr -d '\r' <typed | grep -a '^\[' >got || true
+	# What was typed ahead may stand before it on its line.
+	tr -d '\r' <typed | sed -n 's/.*@@//p' >got
 	cat typed
 }
 
 # Shows what became of the words, instead of running it.
 show_words() {
 	local t
-	echo 'p() { printf "[%s]" "$@"; echo; }'
+	echo 'p() { printf @@; printf "[%s]" "$@"; echo; }'
 	for t in "${tools[@]}"; do
 		echo "$t() { p \"\$@\"; }"
 	done
