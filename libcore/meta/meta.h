@@ -241,6 +241,9 @@ enum {
 	KS_MAKE_MODE = 1 << 2,  /* the mode is attr's: neither umask nor default ACL has a say */
 	KS_MAKE_OWNER = 1 << 3, /* the group is attr's, also in a setgid directory */
 	KS_MAKE_LINK = 1 << 4,  /* no new inode: attr.ino, which may have names, gets this one */
+	KS_MAKE_DURABLE =
+		1
+		<< 5, /* with LINK: not before what was written to it is durable (ks_vfs_make()) */
 };
 /* An entry that is to be, with all that belongs to it, and what became of it. No directories. */
 struct ks_make {
@@ -261,12 +264,11 @@ struct ks_make {
 #define KS_MAKE_MAX 1024u
 int ks_meta_new_ino(struct ks_meta *m, ks_ino_t *out) KS_MUST_CHECK; /* from a batch */
 /*
- * Makes up to KS_MAKE_MAX entries, of any directories, mostly in one transaction; one that cannot be made does not hold up the others. @settled: the data of all
- * of them is durable. Return: 0, see err of each; -EINPROGRESS: nothing was done, since a file would be replaced by one whose data is not; -errno: some may be made, and err is
- * not set.
+ * Makes up to KS_MAKE_MAX entries, of any directories, mostly in one transaction; one that cannot be made does not hold up the others. Their data is
+ * durable already: a name that is there after a power cut has its content, whatever it replaced. Return: 0, see err of each; -errno: some may be made, and err is not set.
  */
-int ks_meta_make(struct ks_meta *m, const struct ks_cred *c, struct ks_make *v, size_t n,
-		 bool settled) KS_MUST_CHECK;
+int ks_meta_make(struct ks_meta *m, const struct ks_cred *c, struct ks_make *v,
+		 size_t n) KS_MUST_CHECK;
 
 enum {
 	KS_RENAME_NOREPLACE = 1,

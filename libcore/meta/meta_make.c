@@ -24,7 +24,6 @@ struct make_arg {
 	struct ks_make *v;
 	size_t n;
 	int64_t now;
-	bool settled;
 	unsigned int runs;
 	/* of one run */
 	struct slot *s;
@@ -190,15 +189,6 @@ static bool meets_earlier(const struct make_arg *a, size_t i)
 	return false;
 }
 
-/* Would data go that is durable, for data that may not be? */
-static bool unsettled(const struct make_arg *a, size_t i)
-{
-	const struct ks_make *v = &a->v[i];
-
-	return !a->settled && old_of(a, i) && S_ISREG(a->s[i].old.mode) &&
-	       (v->n || linked_of(a, i)) && old_of(a, i) != linked_of(a, i);
-}
-
 static int judge(struct make_arg *a)
 {
 	int64_t bytes = 0;
@@ -213,8 +203,6 @@ static int judge(struct make_arg *a)
 			continue;
 		if (meets_earlier(a, i))
 			return -ECANCELED;
-		if (unsettled(a, i))
-			return -EINPROGRESS;
 		for (size_t k = 0; k < v->n; k++)
 			bytes += v->s[k].len;
 		inodes += !(v->flags & KS_MAKE_LINK);
@@ -443,7 +431,6 @@ static int one_by_one(const struct make_arg *all)
 		};
 		int r = check(a.v);
 
-		a.settled = true;
 		a.runs = 1; /* looks at once */
 		if (r == 0)
 			r = ks_meta_run_quota(a.m, make_body, &a);
@@ -454,12 +441,9 @@ static int one_by_one(const struct make_arg *all)
 	return 0;
 }
 
-int ks_meta_make(struct ks_meta *m, const struct ks_cred *c, struct ks_make *v, size_t n,
-		 bool settled)
+int ks_meta_make(struct ks_meta *m, const struct ks_cred *c, struct ks_make *v, size_t n)
 {
-	struct make_arg a = {
-		.m = m, .c = c, .v = v, .n = n, .now = ks_clock_real_ns(), .settled = settled
-	};
+	struct make_arg a = { .m = m, .c = c, .v = v, .n = n, .now = ks_clock_real_ns() };
 	int r = m->readonly ? -EROFS : 0;
 
 	if (n > KS_MAKE_MAX)
@@ -473,6 +457,6 @@ int ks_meta_make(struct ks_meta *m, const struct ks_cred *c, struct ks_make *v, 
 		r = ks_meta_run_quota(m, make_body, &a);
 	/* What one has done another one's refusal does not take back. */
 	if (r == -ECANCELED)
-		r = settled ? one_by_one(&a) : -EINPROGRESS;
+		r = one_by_one(&a);
 	return r;
 }

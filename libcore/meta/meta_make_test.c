@@ -73,7 +73,7 @@ ON_BOTH(files_links_and_others_in_one)
 	for (size_t i = 3; i < 5; i++)
 		ks_check_ok(ks_meta_new_ino(v->m, &m[i].attr.ino));
 	ks_engine_stats(ks_meta_engine(v->m), &before);
-	ks_check_ok(ks_meta_make(v->m, &cred, m, KS_ARRAY_SIZE(m), false));
+	ks_check_ok(ks_meta_make(v->m, &cred, m, KS_ARRAY_SIZE(m)));
 	ks_engine_stats(ks_meta_engine(v->m), &after);
 	ks_check_eq(after.batches - before.batches, 1);
 	for (size_t i = 0; i < KS_ARRAY_SIZE(m); i++) {
@@ -107,7 +107,7 @@ ON_BOTH(what_cannot_be_made_does_not_hold_up_the_rest)
 
 	ks_check_ok(ks_meta_setattr(v->m, mkfile(v, ROOT, "fixed"), KS_SET_FLAGS, &fixed, NULL));
 	m[0].flags = m[5].flags = KS_MAKE_REPLACE;
-	ks_check_ok(ks_meta_make(v->m, &cred, m, KS_ARRAY_SIZE(m), true));
+	ks_check_ok(ks_meta_make(v->m, &cred, m, KS_ARRAY_SIZE(m)));
 	ks_check_eq(m[0].err, -EISDIR);
 	ks_check_eq(m[1].err, -EEXIST);
 	ks_check_eq(m[2].err, -ENOTDIR);
@@ -120,7 +120,7 @@ ON_BOTH(what_cannot_be_made_does_not_hold_up_the_rest)
 	ks_check_eq(pack_of(v).slices, 1);
 }
 
-/* What is replaced goes only when the new data is durable; and names of one old inode, or one name twice, cannot be judged together. */
+/* Names of one old inode, or one name twice, cannot be judged together. */
 ON_BOTH(replacing)
 {
 	uint64_t old = mkfile(v, ROOT, "a");
@@ -132,11 +132,7 @@ ON_BOTH(replacing)
 	ks_check_ok(ks_meta_link(v->m, old, ROOT, "b", NULL));
 	for (size_t i = 0; i < KS_ARRAY_SIZE(m); i++)
 		m[i].flags = KS_MAKE_REPLACE;
-	ks_check_eq(ks_meta_make(v->m, &cred, m, 1, false), -EINPROGRESS);
-	ks_check_eq(look(v, ROOT, "a"), old);
-	ks_check_eq(ks_meta_make(v->m, &cred, m, KS_ARRAY_SIZE(m), false), -EINPROGRESS);
-	ks_check_eq(attr_of(v, old).nlink, 2);
-	ks_check_ok(ks_meta_make(v->m, &cred, m, KS_ARRAY_SIZE(m), true));
+	ks_check_ok(ks_meta_make(v->m, &cred, m, KS_ARRAY_SIZE(m)));
 	for (size_t i = 0; i < KS_ARRAY_SIZE(m); i++)
 		ks_check_eq(m[i].err, 0);
 	ks_check_eq(m[0].replaced.ino, old);
@@ -159,7 +155,7 @@ ON_BOTH(a_file_without_a_name_gets_one)
 	ks_check_ok(ks_meta_session_start(v->m, KS_SESSION_TOOL, "test", "", ""));
 	ks_check_ok(ks_meta_mktmp(v->m, &cred, ROOT, 0600, &a));
 	m.attr.ino = a.ino;
-	ks_check_ok(ks_meta_make(v->m, &cred, &m, 1, true));
+	ks_check_ok(ks_meta_make(v->m, &cred, &m, 1));
 	ks_check_eq(m.err, 0);
 	ks_check_eq(m.replaced.ino, old);
 	ks_check_eq(look(v, ROOT, "f"), a.ino);
@@ -170,7 +166,7 @@ ON_BOTH(a_file_without_a_name_gets_one)
 	/* By the name it has already: nothing to do. */
 	m = further(same, ROOT, "same");
 	m.flags |= KS_MAKE_REPLACE;
-	ks_check_ok(ks_meta_make(v->m, &cred, &m, 1, false));
+	ks_check_ok(ks_meta_make(v->m, &cred, &m, 1));
 	ks_check_eq(m.err, 0);
 	ks_check_eq(attr_of(v, same).nlink, 1);
 }
@@ -186,7 +182,7 @@ ON_BOTH(a_new_directory_that_is_not_empty)
 
 	for (size_t i = 0; i < KS_ARRAY_SIZE(m); i++)
 		m[i].flags = KS_MAKE_NEW_DIR;
-	ks_check_ok(ks_meta_make(v->m, &cred, m, KS_ARRAY_SIZE(m), false));
+	ks_check_ok(ks_meta_make(v->m, &cred, m, KS_ARRAY_SIZE(m)));
 	ks_check_eq(m[0].err, 0);
 	ks_check_eq(m[1].err, -EEXIST);
 	ks_check_eq(m[2].err, 0);
@@ -205,7 +201,7 @@ ON_BOTH(mode_and_owner)
 	ks_check_ok(ks_meta_setattr(v->m, d, KS_SET_GID, &setgid, NULL));
 	ks_check_ok(ks_meta_setattr(v->m, d, KS_SET_MODE, &setgid, NULL));
 	m[1].flags = KS_MAKE_MODE | KS_MAKE_OWNER;
-	ks_check_ok(ks_meta_make(v->m, &masked, m, 2, false));
+	ks_check_ok(ks_meta_make(v->m, &masked, m, 2));
 	ks_check_eq(m[0].out.mode & 07777, 0640);
 	ks_check_eq(m[0].out.gid, 44);
 	ks_check_eq(m[1].out.mode & 07777, 0666);
@@ -222,7 +218,7 @@ ON_BOTH(a_quota)
 
 	set.capacity_bytes = 2 * SMALL + 500;
 	ks_check_ok(ks_meta_settings_set(v->m, &set));
-	ks_check_ok(ks_meta_make(v->m, &cred, m, 3, true));
+	ks_check_ok(ks_meta_make(v->m, &cred, m, 3));
 	ks_check_eq(m[0].err, 0);
 	ks_check_eq(m[1].err, 0);
 	ks_check_eq(m[2].err, -ENOSPC);
@@ -242,13 +238,13 @@ ON_BOTH(bad_input)
 
 	memset(name, 'x', sizeof(name) - 1);
 	name[sizeof(name) - 1] = '\0';
-	ks_check_eq(ks_meta_make(v->m, &cred, many, KS_ARRAY_SIZE(many), true), -EINVAL);
-	ks_check_ok(ks_meta_make(v->m, &cred, m, 2, true));
+	ks_check_eq(ks_meta_make(v->m, &cred, many, KS_ARRAY_SIZE(many)), -EINVAL);
+	ks_check_ok(ks_meta_make(v->m, &cred, m, 2));
 	ks_check_eq(m[0].err, -ENAMETOOLONG);
 	ks_check_eq(m[1].err, 0);
-	ks_check_ok(ks_meta_make(v->m, &cred, &dir, 1, true));
+	ks_check_ok(ks_meta_make(v->m, &cred, &dir, 1));
 	ks_check_eq(dir.err, -EINVAL);
-	ks_check_ok(ks_meta_make(v->m, &cred, NULL, 0, false));
+	ks_check_ok(ks_meta_make(v->m, &cred, NULL, 0));
 }
 
 KS_TEST_MAIN()

@@ -3,7 +3,8 @@
  * make.c: many entries at once, each with its content: one append to a pack and one transaction for hundreds of small files. And back: their places are
  * found with one request, and each is read with one.
  *
- * Data before metadata, as always: the contents are appended first, and what is replaced goes only when they are durable.
+ * Data before metadata, as always, and here also across a power cut: the contents are durable before the names are there, but
+ * for files that were written one by one and replace nothing, where the caller says.
  */
 #include "base/hash.h"
 #include "data/block.h"
@@ -150,6 +151,26 @@ static void made(struct ks_vfs *v, const struct ks_make *m)
 	}
 }
 
+/*
+ * Has the data to be durable before the names are there? Then a name that is there after a power cut has its whole content. An append to a pack is worth it; for a file that was
+ * written by itself and replaces nothing the caller says so.
+ */
+static bool must_settle(struct ks_vfs *v, const struct ks_make *m, size_t n,
+			const struct ks_pack_run *run)
+{
+	struct ks_attr old;
+
+	if (run->n)
+		return true;
+	for (size_t i = 0; i < n && ks_unsynced_any(v); i++) {
+		if ((m[i].flags & KS_MAKE_LINK) &&
+		    ((m[i].flags & KS_MAKE_DURABLE) ||
+		     ks_meta_lookup(v->meta, m[i].parent, m[i].name, &old) == 0))
+			return true;
+	}
+	return false;
+}
+
 int ks_vfs_make(struct ks_vfs *v, const struct ks_ctx *c, struct ks_make *m, size_t n,
 		struct ks_pack_run *run)
 {
@@ -170,13 +191,10 @@ int ks_vfs_make(struct ks_vfs *v, const struct ks_ctx *c, struct ks_make *m, siz
 		r = store(v, run, m, n, content, &log);
 	if (r == 0)
 		r = flush_linked(v, m, n);
-	if (r == 0)
-		r = ks_meta_make(v->meta, &c->cred, m, n, false);
-	if (r == -EINPROGRESS) {
+	if (r == 0 && must_settle(v, m, n, run))
 		r = ks_store_sync(v);
-		if (r == 0)
-			r = ks_meta_make(v->meta, &c->cred, m, n, true);
-	}
+	if (r == 0)
+		r = ks_meta_make(v->meta, &c->cred, m, n);
 	__atomic_sub_fetch(&v->numbering, 1, __ATOMIC_SEQ_CST);
 	if (log)
 		ks_data_pack_end(log);

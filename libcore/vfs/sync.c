@@ -94,6 +94,11 @@ int ks_store_sync(struct ks_vfs *v)
 	return store_sync(v, false);
 }
 
+int ks_vfs_settle(struct ks_vfs *v)
+{
+	return store_sync(v, true);
+}
+
 int ks_vfs_syncfs(struct ks_vfs *v)
 {
 	int r, first = 0;

@@ -49,6 +49,9 @@ struct ks_data *ks_vfs_data(struct ks_vfs *v);
 struct ks_object *ks_vfs_store(struct ks_vfs *v);
 ks_ino_t ks_vfs_root(struct ks_vfs *v);
 
+/* All that was stored so far, also by other processes of this machine, survives a power cut; the metadata that names it perhaps not yet. */
+int ks_vfs_settle(struct ks_vfs *v) KS_MUST_CHECK;
+
 /*
  * Starts what works in the background: a barrier every few seconds, and with @cleanup deletion of freed slices' objects, and compaction. After daemonising, after
  * ks_meta_session_start().

@@ -42,6 +42,7 @@ void ks_copy_plan(const struct ks_copy *c, const struct ks_copy_item *it, struct
 	const struct stat *old = it->exists ? &it->old : NULL;
 
 	set->what = ks_copy_what(c);
+	set->durable = true;
 	set->st = it->st;
 	ks_copy_adjust(c, &set->st);
 	if (old && S_ISREG(old->st_mode) && S_ISREG(it->st.st_mode)) {

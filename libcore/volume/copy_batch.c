@@ -126,7 +126,10 @@ static void clone_all(struct ks_copy *c, struct ks_copy_batch *b)
 	if (b->nclones == 0)
 		return;
 	ks_fail_clear();
-	r = ks_meta_clone(ks_vfs_meta(c->to.vfs), b->clone, b->nclones);
+	/* What is shared another process may have written, and not made durable. */
+	r = ks_vfs_settle(c->to.vfs);
+	if (r == 0)
+		r = ks_meta_clone(ks_vfs_meta(c->to.vfs), b->clone, b->nclones);
 	for (size_t i = 0; i < b->nclones; i++) {
 		const struct ks_clone *v = &b->clone[i];
 		struct ks_copy_item *it = &b->cloned[i].it;

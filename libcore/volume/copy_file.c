@@ -55,7 +55,9 @@ static int copy_reflink(struct ks_work *w)
 		if (r < 0)
 			return ks_work_fail(w, false, "set the size of", r);
 	}
-	return 0;
+	/* What is shared another process may have written, and not made durable. */
+	r = ks_vfs_settle(w->out.side->vfs);
+	return r < 0 ? ks_work_fail(w, false, "make durable", r) : 0;
 }
 
 /* ---- comparing ---- */

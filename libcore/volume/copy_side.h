@@ -66,6 +66,7 @@ struct ks_copy_set {
 	struct stat st;
 	unsigned int
 		what; /* KS_COPY_MODE, OWNER, TIMES: exactly these; the rest as for any new file */
+	bool durable; /* publish(): also a name that is new only when the content is durable */
 };
 
 struct ks_side_ops {

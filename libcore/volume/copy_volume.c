@@ -290,6 +290,8 @@ static int volume_publish(struct ks_cfile *f, const char *name, const struct ks_
 			     .flags = KS_MAKE_LINK | KS_MAKE_REPLACE,
 			     .set = set_bits(set->what) };
 
+	if (set->durable)
+		m.flags |= KS_MAKE_DURABLE;
 	ks_side_attr(&set->st, &m.attr);
 	m.attr.ino = f->ino;
 	return make_one(f->side, &m);

@@ -304,9 +304,9 @@ static void copy_in(struct rng *r)
 		write_content(r, fd, e->seed, e->len);
 		must_close(fd);
 	}
-	/* Over another one it is durable first; a new one only when the program ends. */
-	e->solid = e->exists ? e->len : 0;
-	put_state(e->exists ? 'B' : 'N', e);
+	/* Before it has its name it is durable. */
+	e->solid = e->len;
+	put_state('B', e);
 	run_cp(e, from);
 	put_synced(e);
 	e->exists = true;
