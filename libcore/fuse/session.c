@@ -243,10 +243,11 @@ void ks_fuse_free(struct ks_fuse *f)
 {
 	if (!f)
 		return;
+	/* Who waits for the log is answered by this, and nobody waits for it any more. */
 	ks_fuse_unmount(f);
-	ks_fuse_waiting_destroy(f);
 	if (f->transport->finish)
 		f->transport->finish(&f->topts);
+	ks_fuse_waiting_destroy(f);
 	fuse_session_destroy(f->se);
 	pthread_mutex_destroy(&f->mu);
 	free(f);
