@@ -528,10 +528,15 @@ static void offer_rings(void)
 	close(fd);
 }
 
+static void process(void *arg, const struct fuse_buf *buf)
+{
+	fuse_session_process_buf(arg, buf);
+}
+
 static int ring_loop(struct fuse_session *se)
 {
 	static const struct fuse_custom_io io = { .writev = ring_writev, .read = ring_read };
-	struct ks_uring_opts o = { .depth = 0 };
+	struct ks_uring_opts o = { .process = process, .arg = se };
 	struct fuse_buf buf = { 0 };
 	int r;
 
