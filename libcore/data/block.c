@@ -202,6 +202,47 @@ int ks_pack_open_head(const uint8_t in[KS_PACK_HEADER_SIZE], struct ks_pack_head
 	return 0;
 }
 
+void ks_pages_sum(const void *p, uint32_t n, uint32_t *sums)
+{
+	for (uint32_t i = 0; i < ks_pages_of(n); i++) {
+		uint32_t at = i * (uint32_t)KS_PAGE_SIZE;
+
+		sums[i] = ks_crc32c(0, (const uint8_t *)p + at,
+				    ks_min((uint32_t)KS_PAGE_SIZE, n - at));
+	}
+}
+
+uint32_t ks_pages_unlike(const void *p, uint32_t n, const uint32_t *sums)
+{
+	uint32_t i = 0;
+
+	for (uint32_t at = 0; at < n; at += (uint32_t)KS_PAGE_SIZE, i++) {
+		if (ks_crc32c(0, (const uint8_t *)p + at, ks_min((uint32_t)KS_PAGE_SIZE, n - at)) !=
+		    sums[i])
+			break;
+	}
+	return i;
+}
+
+int ks_block_put(struct ks_object *store, uint64_t slice, uint32_t idx, uint8_t *p, uint32_t size,
+		 uint32_t *sums)
+{
+	_Alignas(ALIGN) uint8_t tail[KS_BLOCK_TAIL_MAX];
+	struct ks_block_head h = {
+		.slice = slice, .idx = idx, .size = size, .npages = ks_pages_of(size)
+	};
+	uint32_t rest = size % ALIGN;
+	struct iovec iov[] = { { p, size - rest }, { tail, 0 } };
+	char key[KS_KEY_STR];
+	int first = size == rest; /* no iovec is empty */
+
+	ks_pages_sum(p, size, sums);
+	memcpy(tail, p + size - rest, rest);
+	iov[1].iov_len = ks_block_seal(tail, rest, &h, sums);
+	ks_block_key(key, slice, idx, size);
+	return ks_object_put(store, key, iov + first, 2 - first);
+}
+
 /* Directories of a thousand: slices made together lie together, and a directory store's directories stay small. */
 void ks_block_key(char out[KS_KEY_STR], uint64_t slice, uint32_t idx, uint32_t size)
 {

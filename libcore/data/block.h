@@ -14,6 +14,8 @@
 
 #include "base/slice.h"
 
+struct ks_object;
+
 #define KS_BLOCK_TRAILER_SIZE 48u
 #define KS_BLOCK_INDEX_ENTRY 8u
 
@@ -23,6 +25,11 @@ struct ks_block_head { /* what a trailer says */
 	uint32_t size;
 	uint32_t npages;
 };
+
+/* The checksums of @n bytes, page by page. */
+void ks_pages_sum(const void *p, uint32_t n, uint32_t *sums);
+/* The first page whose checksum is another one; ks_pages_of(n): none. */
+uint32_t ks_pages_unlike(const void *p, uint32_t n, const uint32_t *sums);
 
 /* Bytes of the whole object of a block with @size bytes of data. */
 uint64_t ks_block_object_size(uint32_t size);
@@ -38,6 +45,10 @@ uint64_t ks_block_object_size(uint32_t size);
  */
 uint32_t ks_block_seal(uint8_t *tail, uint32_t have, const struct ks_block_head *h,
 		       const uint32_t *sums);
+
+/* Puts a whole block whose data lies in one piece, page aligned. @sums: out, of its pages. Errors as ks_object_put(). */
+int ks_block_put(struct ks_object *store, uint64_t slice, uint32_t idx, uint8_t *p, uint32_t size,
+		 uint32_t *sums) KS_MUST_CHECK;
 
 /* Reads index and trailer from the last bytes of an object: for fsck, rescue. -EBADMSG what is wrong stands in the raised text. */
 int ks_block_open_tail(const uint8_t *tail, uint32_t n, struct ks_block_head *h, uint32_t *sums,

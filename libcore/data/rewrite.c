@@ -7,8 +7,6 @@
  */
 #include "data/data_internal.h"
 
-#include "base/hash.h"
-
 struct job {
 	struct ks_data *d;
 	const struct ks_rewrite *w;
@@ -38,38 +36,16 @@ static int gather(struct job *j, uint32_t off, uint32_t n, uint8_t *dst)
 	return r;
 }
 
-static void sum_pages(const uint8_t *p, uint32_t n, uint32_t *sums)
-{
-	for (uint32_t i = 0; i < ks_pages_of(n); i++) {
-		uint32_t at = i * (uint32_t)KS_PAGE_SIZE;
-
-		sums[i] = ks_crc32c(0, p + at, ks_min((uint32_t)KS_PAGE_SIZE, n - at));
-	}
-}
-
 static int put_block(struct job *j, uint8_t *buf, uint32_t idx)
 {
-	_Alignas(4096) uint8_t tail[KS_BLOCK_TAIL_MAX];
 	uint32_t bs = j->d->o.block_size;
 	uint32_t at = idx * bs;
 	uint32_t size = ks_min(bs, j->len - at);
-	uint32_t *sums = j->sums + at / KS_PAGE_SIZE;
-	struct ks_block_head head = {
-		.slice = j->slice, .idx = idx, .size = size, .npages = ks_pages_of(size)
-	};
-	uint32_t rest = size % 4096;
-	struct iovec iov[2] = { { buf, size - rest }, { tail, 0 } };
-	char key[KS_KEY_STR];
-	int first = size == rest;
 	int r = gather(j, at, size, buf);
 
-	if (r < 0)
-		return r;
-	sum_pages(buf, size, sums);
-	memcpy(tail, buf + size - rest, rest);
-	iov[1].iov_len = ks_block_seal(tail, rest, &head, sums);
-	ks_block_key(key, j->slice, idx, size);
-	r = ks_object_put(j->d->o.store, key, iov + first, 2 - first);
+	if (r == 0)
+		r = ks_block_put(j->d->o.store, j->slice, idx, buf, size,
+				 j->sums + at / KS_PAGE_SIZE);
 	if (r == 0) {
 		ks_atomic_add(&j->d->uploads, 1);
 		ks_atomic_add(&j->d->upload_bytes, size);
@@ -112,7 +88,7 @@ static int put_packed(struct job *j, struct ks_rewritten *out)
 	int r = buf ? gather(j, 0, j->len, buf + KS_PACK_HEADER_SIZE) : -ENOMEM;
 
 	if (r == 0) {
-		sum_pages(buf + KS_PACK_HEADER_SIZE, j->len, j->sums);
+		ks_pages_sum(buf + KS_PACK_HEADER_SIZE, j->len, j->sums);
 		memcpy(h.sums, j->sums, h.npages * sizeof(*h.sums));
 		ks_pack_seal(buf, &h);
 		r = ks_data_pack_begin(j->d, &out->log, &out->s.pack);

@@ -513,7 +513,7 @@ int ks_file_sync(struct ks_object *o, bool all)
 	int r = sync_ours(f);
 
 	/* Ours by name first, so that what fails is known and tried again; the whole file system has little left to do then. */
-	if (r == 0 && all && syncfs(f->rootfd) < 0)
+	if (r == 0 && all && KS_RETRY(syncfs(f->rootfd)) < 0)
 		r = ks_fail(-errno, "cannot make the file system of %s durable", f->root);
 	return r;
 }

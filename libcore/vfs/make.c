@@ -6,7 +6,6 @@
  * Data before metadata, as always, and here also across a power cut: the contents are durable before the names are there, but
  * for files that were written one by one and replace nothing, where the caller says.
  */
-#include "base/hash.h"
 #include "data/block.h"
 #include "vfs/internal.h"
 #include <stdlib.h>
@@ -60,12 +59,7 @@ static int seal(struct ks_vfs *v, const struct ks_make *m, uint8_t *p, struct co
 
 	if (r < 0)
 		return r;
-	for (uint32_t i = 0; i < h.npages; i++) {
-		uint32_t at = i * (uint32_t)KS_PAGE_SIZE;
-
-		h.sums[i] = ks_crc32c(0, p + KS_PACK_HEADER_SIZE + at,
-				      ks_min((uint32_t)KS_PAGE_SIZE, len - at));
-	}
+	ks_pages_sum(p + KS_PACK_HEADER_SIZE, len, h.sums);
 	memcpy(c->sums, h.sums, sizeof(c->sums));
 	c->s = (struct ks_commit_slice){ .len = len,
 					 .slice = h.slice,
@@ -232,12 +226,5 @@ int ks_vfs_read_whole(struct ks_vfs *v, const struct ks_whole *w, void *p)
 	ks_fail_quiet(quiet);
 	if (n < 0 || (uint64_t)n != w->attr.size)
 		return -EAGAIN;
-	for (uint32_t i = 0; i < ks_pages_of(w->attr.size); i++) {
-		uint64_t at = (uint64_t)i * KS_PAGE_SIZE;
-		size_t len = (size_t)ks_min((uint64_t)KS_PAGE_SIZE, w->attr.size - at);
-
-		if (ks_crc32c(0, (const uint8_t *)p + at, len) != w->sums[i])
-			return -EAGAIN;
-	}
-	return 0;
+	return ks_pages_unlike(p, (uint32_t)n, w->sums) < ks_pages_of((uint64_t)n) ? -EAGAIN : 0;
 }

@@ -12,7 +12,6 @@
 #include "data/block.h"
 #include "vfs/internal.h"
 
-#include "base/hash.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,18 +114,15 @@ static int check_record(const struct piece *c, const struct ks_packs *p, size_t 
 {
 	const struct ks_slice_place *s = &c->part.place[i];
 	const uint8_t *data = c->buf + c->part.at[i] + KS_PACK_HEADER_SIZE;
+	uint32_t k;
 
 	if (c->part.h[i].len != s->len)
 		return ks_fail(-EBADMSG, "slice %ju has another length in pack %ju",
 			       (uintmax_t)s->slice, (uintmax_t)p->id);
-	for (uint32_t k = 0; k < ks_pages_of(s->len); k++) {
-		uint32_t at = k * (uint32_t)KS_PAGE_SIZE;
-
-		if (ks_crc32c(0, data + at, ks_min((uint32_t)KS_PAGE_SIZE, s->len - at)) !=
-		    s->sums[k])
-			return ks_fail(-EBADMSG, "slice %ju page %u: wrong checksum in pack %ju",
-				       (uintmax_t)s->slice, k, (uintmax_t)p->id);
-	}
+	k = ks_pages_unlike(data, s->len, s->sums);
+	if (k < ks_pages_of(s->len))
+		return ks_fail(-EBADMSG, "slice %ju page %u: wrong checksum in pack %ju",
+			       (uintmax_t)s->slice, k, (uintmax_t)p->id);
 	return 0;
 }
 

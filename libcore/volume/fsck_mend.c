@@ -5,14 +5,11 @@
  */
 #include "volume/fsck_internal.h"
 
-#include "base/hash.h"
-
 struct mend {
 	struct ks_fsck *f;
 	uint64_t slice, pack, pack_off;
 	uint32_t idx, size;
 	uint8_t *data; /* page aligned; size bytes, and room for the tail */
-	uint32_t sums[KS_BLOCK_MAX / KS_PAGE_SIZE];
 	/* Out of a pack: */
 	uint32_t block_size;
 };
@@ -41,33 +38,9 @@ static int read_data(struct mend *m)
 /* One block with a new trailer, from @at of the data on. */
 static int put_block(struct mend *m, uint32_t idx, uint32_t at, uint32_t size)
 {
-	uint8_t *tail = aligned_alloc(4096, (size_t)ks_round_up(KS_BLOCK_TAIL_MAX, 4096));
-	uint32_t whole = size & ~4095u;
-	struct ks_block_head h = {
-		.slice = m->slice, .idx = idx, .size = size, .npages = ks_pages_of(size)
-	};
-	struct iovec iov[2];
-	char key[KS_KEY_STR];
-	uint32_t n;
-	int r;
+	uint32_t sums[KS_BLOCK_MAX / KS_PAGE_SIZE];
 
-	if (!tail)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < h.npages; i++) {
-		uint32_t page = i * (uint32_t)KS_PAGE_SIZE;
-
-		m->sums[i] = ks_crc32c(0, m->data + at + page,
-				       ks_min((uint32_t)KS_PAGE_SIZE, size - page));
-	}
-	memcpy(tail, m->data + at + whole, size - whole);
-	n = ks_block_seal(tail, size - whole, &h, m->sums);
-	iov[0] = (struct iovec){ m->data + at, whole };
-	iov[1] = (struct iovec){ tail, n };
-	ks_block_key(key, m->slice, idx, size);
-	r = whole ? ks_object_put(m->f->m->store, key, iov, 2)
-		  : ks_object_put(m->f->m->store, key, &iov[1], 1);
-	free(tail);
-	return r;
+	return ks_block_put(m->f->m->store, m->slice, idx, m->data + at, size, sums);
 }
 
 static int block_body(struct ks_txn *t, void *arg)
