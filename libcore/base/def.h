@@ -70,6 +70,10 @@ static inline uint64_t ks_round_down(uint64_t v, uint64_t a)
 	return v & ~(a - 1);
 }
 
+/* A macro's value as a literal string. */
+#define KS_STRING(x) KS_STRING_OF(x)
+#define KS_STRING_OF(x) #x
+
 #define KS_KIB ((uint64_t)1 << 10)
 #define KS_MIB ((uint64_t)1 << 20)
 #define KS_GIB ((uint64_t)1 << 30)

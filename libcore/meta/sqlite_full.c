@@ -28,7 +28,7 @@
 #define RESERVE_MAX (16 * KS_MIB)
 #define RESERVE_MIN KS_MIB
 #define RESERVE_SHARE 16    /* of the disk, at most */
-#define LOG_FRAMES_MAX 4000 /* 16 MiB */
+#define LOG_FRAMES_MAX 4000 /* 8 MiB */
 #define LOG_FRAMES_MIN 256
 #define LOG_SHARE 32 /* of the disk, at most */
 #define CLAIM KS_MIB /* goes to the log at once, before anybody else can take it */

@@ -171,9 +171,11 @@ int ks_sqlite_schema_make(struct ks_sqlite_conn *c)
 				    "%s: is the database of another program", c->sq->path);
 	/* The kind of log is chosen before the transaction: two makers meet at the BEGIN. */
 	if (r == 0) {
-		r = ks_sqlite_exec(c,
-				   "PRAGMA page_size=4096;PRAGMA journal_mode=WAL;BEGIN IMMEDIATE",
-				   "begin");
+		r = ks_sqlite_exec(
+			c,
+			"PRAGMA page_size=" KS_STRING(
+				KS_SQLITE_PAGE) ";PRAGMA journal_mode=WAL;BEGIN IMMEDIATE",
+			"begin");
 	}
 	if (r < 0)
 		return r;

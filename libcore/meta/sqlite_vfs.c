@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sqlite_vfs.c: SQLite's own way to files, with the frames of one commit written to the log at once.
+ * sqlite_vfs.c: SQLite's own way to files, with the frames of one commit written to the log at once, and a database that stays mapped.
  *
- * SQLite writes a log frame as a header of 24 bytes and a page of 4096, each with a system call of its own: a create costs ten of them. Here they are
+ * SQLite writes a log frame as a header of 24 bytes and a page, each with a system call of its own: a create costs ten of them. Here they are
  * gathered while they follow one another, and written with the page of the frame that commits; its header says so (bytes 4 to 7, the size of the
  * database after the commit, are not 0). A failure is thus still the commit's. The index of the log, by which others see the frames, is changed by
  * SQLite only after that.
  *
  * Nothing may stay gathered when the writer's lock is given up, since the next writer's frames go to the same place: so the connection must not spill
  * pages before it commits (PRAGMA cache_spill=0), which leaves no other writer of frames but a commit.
+ *
+ * A reader whose snapshot is not the one it had unmaps the database, lest the file be a shorter one by now, and maps it anew: after every commit of the writer, at the
+ * price of a dozen reads, and of an interrupt to every CPU. Here the size is looked at, and a mapping that is not much shorter than the file is left alone. SQLite reads what lies
+ * beyond a mapping.
  *
  * Source: sqlite.org/fileformat2.html section 4, "The Write-Ahead Log".
  */
@@ -20,26 +24,30 @@
 
 #define FRAME_HEADER 24
 #define LOG_HEADER 32
-#define LOG_SALTS 16        /* where in it */
+#define LOG_SALTS 16                                        /* where in it */
+#define GREW(mapped) ((mapped) / 8 + (sqlite3_int64)KS_MIB) /* worth mapping anew */
 #define GATHER (120 * 1024) /* SQLite writes less than 128 KiB at a time */
 
-struct log_file {
+struct file {
 	sqlite3_file base;
+	sqlite3_int64 mapped; /* a database: its size when it was mapped; 0: it is not */
+	/* a log */
 	char *buf;        /* GATHER bytes, made with the first frame */
 	int n;            /* gathered */
 	sqlite3_int64 at; /* where buf belongs */
 	uint64_t headers; /* of the log, written through this file */
 	uint64_t salt;    /* of the last one */
-	bool commits;     /* the header that was written last is of a frame that commits */
+	bool in_frame;    /* the write before was a frame's header */
+	bool commits;     /* that frame's, it is one that commits */
 			  /* The real file follows, aligned. */
 };
 
 static sqlite3_vfs *real_vfs;
-static sqlite3_vfs log_vfs;
+static sqlite3_vfs our_vfs;
 
 static sqlite3_file *real_file(sqlite3_file *f)
 {
-	return (sqlite3_file *)(void *)((struct log_file *)(void *)f + 1);
+	return (sqlite3_file *)(void *)((struct file *)(void *)f + 1);
 }
 
 static int last_errno(sqlite3_file *real)
@@ -67,7 +75,7 @@ static int real_write(sqlite3_file *real, const void *p, int n, sqlite3_int64 of
 	}
 }
 
-static int flush(struct log_file *l)
+static int flush(struct file *l)
 {
 	int n = l->n;
 
@@ -78,10 +86,12 @@ static int flush(struct log_file *l)
 
 static int log_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 off)
 {
-	struct log_file *l = (struct log_file *)(void *)f;
+	struct file *l = (struct file *)(void *)f;
 	sqlite3_file *real = real_file(f);
+	bool page = l->in_frame;
 	int rc = SQLITE_OK;
 
+	l->in_frame = false;
 	if (off == 0 && n == LOG_HEADER) {
 		memcpy(&l->salt, (const char *)p + LOG_SALTS, sizeof(l->salt));
 		l->headers++;
@@ -101,16 +111,17 @@ static int log_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 off)
 	if (n == FRAME_HEADER) {
 		uint32_t size;
 
+		l->in_frame = true;
 		memcpy(&size, (const char *)p + 4, sizeof(size));
 		l->commits = size != 0;
 		return SQLITE_OK;
 	}
-	return l->commits || n != KS_SQLITE_PAGE ? flush(l) : SQLITE_OK;
+	return l->commits || !page ? flush(l) : SQLITE_OK;
 }
 
 static int log_close(sqlite3_file *f)
 {
-	struct log_file *l = (struct log_file *)(void *)f;
+	struct file *l = (struct file *)(void *)f;
 	sqlite3_file *real = real_file(f);
 
 	/* What is still gathered was never committed. */
@@ -118,72 +129,82 @@ static int log_close(sqlite3_file *f)
 	return real->pMethods->xClose(real);
 }
 
-static int log_read(sqlite3_file *f, void *p, int n, sqlite3_int64 off)
+/* SQLite would call a disk's error a damaged database. */
+static int real_read(sqlite3_file *f, void *p, int n, sqlite3_int64 off)
 {
 	sqlite3_file *real = real_file(f);
-	int rc = flush((struct log_file *)(void *)f);
+	int rc = real->pMethods->xRead(real, p, n, off);
 
-	if (rc == SQLITE_OK)
-		rc = real->pMethods->xRead(real, p, n, off);
-	/* SQLite would call a disk's error a damaged database. */
 	return rc == SQLITE_IOERR_CORRUPTFS ? SQLITE_IOERR_READ : rc;
+}
+
+static int log_read(sqlite3_file *f, void *p, int n, sqlite3_int64 off)
+{
+	int rc = flush((struct file *)(void *)f);
+
+	return rc == SQLITE_OK ? real_read(f, p, n, off) : rc;
 }
 
 static int log_truncate(sqlite3_file *f, sqlite3_int64 size)
 {
 	sqlite3_file *real = real_file(f);
-	int rc = flush((struct log_file *)(void *)f);
+	int rc = flush((struct file *)(void *)f);
 
 	return rc == SQLITE_OK ? real->pMethods->xTruncate(real, size) : rc;
 }
 
-static int log_sync(sqlite3_file *f, int flags)
+static int real_sync(sqlite3_file *f, int flags)
 {
 	sqlite3_file *real = real_file(f);
-	int rc = flush((struct log_file *)(void *)f);
+	int rc;
 
-	if (rc != SQLITE_OK)
-		return rc;
 	do /* SQLite repeats what a signal has interrupted, but for this */
 		rc = real->pMethods->xSync(real, flags);
 	while (rc == SQLITE_IOERR_FSYNC && last_errno(real) == EINTR);
 	return rc;
 }
 
+static int log_sync(sqlite3_file *f, int flags)
+{
+	int rc = flush((struct file *)(void *)f);
+
+	return rc == SQLITE_OK ? real_sync(f, flags) : rc;
+}
+
 static int log_size(sqlite3_file *f, sqlite3_int64 *size)
 {
 	sqlite3_file *real = real_file(f);
-	int rc = flush((struct log_file *)(void *)f);
+	int rc = flush((struct file *)(void *)f);
 
 	return rc == SQLITE_OK ? real->pMethods->xFileSize(real, size) : rc;
 }
 
-static int log_lock(sqlite3_file *f, int level)
+static int pass_lock(sqlite3_file *f, int level)
 {
 	return real_file(f)->pMethods->xLock(real_file(f), level);
 }
 
-static int log_unlock(sqlite3_file *f, int level)
+static int pass_unlock(sqlite3_file *f, int level)
 {
 	return real_file(f)->pMethods->xUnlock(real_file(f), level);
 }
 
-static int log_reserved(sqlite3_file *f, int *out)
+static int pass_reserved(sqlite3_file *f, int *out)
 {
 	return real_file(f)->pMethods->xCheckReservedLock(real_file(f), out);
 }
 
-static int log_control(sqlite3_file *f, int op, void *arg)
+static int pass_control(sqlite3_file *f, int op, void *arg)
 {
 	return real_file(f)->pMethods->xFileControl(real_file(f), op, arg);
 }
 
-static int log_sector(sqlite3_file *f)
+static int pass_sector(sqlite3_file *f)
 {
 	return real_file(f)->pMethods->xSectorSize(real_file(f));
 }
 
-static int log_device(sqlite3_file *f)
+static int pass_device(sqlite3_file *f)
 {
 	return real_file(f)->pMethods->xDeviceCharacteristics(real_file(f));
 }
@@ -197,23 +218,110 @@ static const sqlite3_io_methods log_methods = {
 	.xTruncate = log_truncate,
 	.xSync = log_sync,
 	.xFileSize = log_size,
-	.xLock = log_lock,
-	.xUnlock = log_unlock,
-	.xCheckReservedLock = log_reserved,
-	.xFileControl = log_control,
-	.xSectorSize = log_sector,
-	.xDeviceCharacteristics = log_device,
+	.xLock = pass_lock,
+	.xUnlock = pass_unlock,
+	.xCheckReservedLock = pass_reserved,
+	.xFileControl = pass_control,
+	.xSectorSize = pass_sector,
+	.xDeviceCharacteristics = pass_device,
+};
+
+/* ---- the database ---- */
+
+static int db_close(sqlite3_file *f)
+{
+	return real_file(f)->pMethods->xClose(real_file(f));
+}
+
+static int db_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 off)
+{
+	return real_write(real_file(f), p, n, off);
+}
+
+static int db_truncate(sqlite3_file *f, sqlite3_int64 size)
+{
+	return real_file(f)->pMethods->xTruncate(real_file(f), size);
+}
+
+static int db_size(sqlite3_file *f, sqlite3_int64 *size)
+{
+	return real_file(f)->pMethods->xFileSize(real_file(f), size);
+}
+
+static int db_shm_map(sqlite3_file *f, int region, int size, int extend, void volatile **out)
+{
+	return real_file(f)->pMethods->xShmMap(real_file(f), region, size, extend, out);
+}
+
+static int db_shm_lock(sqlite3_file *f, int first, int n, int flags)
+{
+	return real_file(f)->pMethods->xShmLock(real_file(f), first, n, flags);
+}
+
+static void db_shm_barrier(sqlite3_file *f)
+{
+	real_file(f)->pMethods->xShmBarrier(real_file(f));
+}
+
+static int db_shm_unmap(sqlite3_file *f, int delete_it)
+{
+	return real_file(f)->pMethods->xShmUnmap(real_file(f), delete_it);
+}
+
+static int db_fetch(sqlite3_file *f, sqlite3_int64 off, int n, void **out)
+{
+	struct file *d = (struct file *)(void *)f;
+
+	if (!d->mapped && db_size(f, &d->mapped) != SQLITE_OK)
+		d->mapped = 0;
+	return real_file(f)->pMethods->xFetch(real_file(f), off, n, out);
+}
+
+static int db_unfetch(sqlite3_file *f, sqlite3_int64 off, void *p)
+{
+	struct file *d = (struct file *)(void *)f;
+	sqlite3_int64 size;
+
+	/* NULL: unmap the file. */
+	if (!p && d->mapped && db_size(f, &size) == SQLITE_OK && size >= d->mapped &&
+	    size < d->mapped + GREW(d->mapped))
+		return SQLITE_OK;
+	if (!p)
+		d->mapped = 0;
+	return real_file(f)->pMethods->xUnfetch(real_file(f), off, p);
+}
+
+static const sqlite3_io_methods db_methods = {
+	.iVersion = 3,
+	.xClose = db_close,
+	.xRead = real_read,
+	.xWrite = db_write,
+	.xTruncate = db_truncate,
+	.xSync = real_sync,
+	.xFileSize = db_size,
+	.xLock = pass_lock,
+	.xUnlock = pass_unlock,
+	.xCheckReservedLock = pass_reserved,
+	.xFileControl = pass_control,
+	.xSectorSize = pass_sector,
+	.xDeviceCharacteristics = pass_device,
+	.xShmMap = db_shm_map,
+	.xShmLock = db_shm_lock,
+	.xShmBarrier = db_shm_barrier,
+	.xShmUnmap = db_shm_unmap,
+	.xFetch = db_fetch,
+	.xUnfetch = db_unfetch,
 };
 
 bool ks_sqlite_log_headers(sqlite3 *db, uint64_t *n, uint64_t *salt)
 {
 	sqlite3_file *f = NULL;
-	const struct log_file *l;
+	const struct file *l;
 
 	if (sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &f) != SQLITE_OK || !f ||
 	    f->pMethods != &log_methods)
 		return false;
-	l = (const struct log_file *)(void *)f;
+	l = (const struct file *)(void *)f;
 	*n = l->headers;
 	*salt = l->salt;
 	return true;
@@ -221,17 +329,20 @@ bool ks_sqlite_log_headers(sqlite3 *db, uint64_t *n, uint64_t *salt)
 
 static int vfs_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *out)
 {
-	struct log_file *l = (struct log_file *)(void *)f;
+	const sqlite3_io_methods *m;
 	int rc;
 
 	(void)v;
-	if (!(flags & SQLITE_OPEN_WAL))
+	if (!(flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_DB)))
 		return real_vfs->xOpen(real_vfs, name, f, flags, out);
-	memset(l, 0, sizeof(*l));
+	memset(f, 0, sizeof(struct file));
 	rc = real_vfs->xOpen(real_vfs, name, real_file(f), flags, out);
+	m = real_file(f)->pMethods;
 	/* Without methods SQLite does not close a file. */
-	if (rc == SQLITE_OK || real_file(f)->pMethods)
-		l->base.pMethods = &log_methods;
+	if (rc != SQLITE_OK && !m)
+		return rc;
+	f->pMethods = flags & SQLITE_OPEN_WAL ? &log_methods : &db_methods;
+	assert(m && (flags & SQLITE_OPEN_WAL || m->iVersion >= 3));
 	return rc;
 }
 
@@ -239,20 +350,20 @@ const char *ks_sqlite_vfs_name(void)
 {
 	static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 
-	_Static_assert(sizeof(struct log_file) % sizeof(sqlite3_int64) == 0,
+	_Static_assert(sizeof(struct file) % sizeof(sqlite3_int64) == 0,
 		       "the real file is aligned");
 	KS_LOCKED(&mu);
 	if (real_vfs)
-		return log_vfs.zName;
+		return our_vfs.zName;
 	real_vfs = sqlite3_vfs_find(NULL);
 	if (!real_vfs)
 		return NULL;
-	log_vfs = *real_vfs;
-	log_vfs.zName = "kiseki";
-	log_vfs.pNext = NULL;
-	log_vfs.szOsFile = (int)sizeof(struct log_file) + real_vfs->szOsFile;
-	log_vfs.xOpen = vfs_open;
-	if (sqlite3_vfs_register(&log_vfs, 0) != SQLITE_OK)
+	our_vfs = *real_vfs;
+	our_vfs.zName = "kiseki";
+	our_vfs.pNext = NULL;
+	our_vfs.szOsFile = (int)sizeof(struct file) + real_vfs->szOsFile;
+	our_vfs.xOpen = vfs_open;
+	if (sqlite3_vfs_register(&our_vfs, 0) != SQLITE_OK)
 		real_vfs = NULL;
-	return real_vfs ? log_vfs.zName : NULL;
+	return real_vfs ? our_vfs.zName : NULL;
 }

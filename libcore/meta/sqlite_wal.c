@@ -13,8 +13,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#define SOFT_FRAMES 1000u /* 4 MiB */
-/* In units of sq->log_frames, 16 MiB unless the disk is small: that much is worth stopping the writers for a moment. */
+#define SOFT_FRAMES 1000u /* 2 MiB */
+/* In units of sq->log_frames, 8 MiB unless the disk is small: that much is worth stopping the writers for a moment. */
 #define FORCE 4u      /* worth stopping them for longer */
 #define STOP 8u       /* they wait, whatever it takes; and again with every unit more */
 #define SOFT_PASSES 4 /* each copies what was written during the one before */
@@ -151,7 +151,7 @@ static void copy_log(struct ks_sqlite *sq)
 		       "%s: its log has grown to %u MiB and cannot be cut: a process reads an old "
 		       "state of "
 		       "the database, or the disk is slower than the writers",
-		       sq->path, len / 256);
+		       sq->path, len / (uint32_t)(KS_MIB / KS_SQLITE_PAGE));
 	}
 }
 

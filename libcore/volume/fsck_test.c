@@ -623,7 +623,7 @@ KS_TEST(a_damaged_database)
 	uint64_t seed = 42;
 	struct tv v;
 
-	for (int i = 0; i < 150; i++) {
+	for (int i = 0; i < 100; i++) {
 		struct ks_fsck_result out;
 		struct stat st;
 		struct seen s;
