@@ -3,12 +3,16 @@
  * transport_uring.c: the io_uring transport as a row of the seam: attach before INIT, carry on with the classic loop where the kernel or the machine
  * does not want it.
  */
+#include "base/clock.h"
 #include "fuse/internal.h"
 #include "fuse/uring.h"
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#define FORGETS_NS (10 * KS_NS_PER_MS) /* an interrupt that comes meanwhile waits so long */
 #define ENABLE "/sys/module/fuse/parameters/enable_uring"
 
 static ssize_t io_read(int fd, void *buf, size_t n, void *userdata)
@@ -36,6 +40,20 @@ static void prepare(void)
 	close(fd);
 }
 
+/*
+ * The kernel tells of every inode that it drops, one message each, and wakes who waits for it: once for each unlink. Nothing hangs on them, so they may pile up and
+ * come as one.
+ */
+static void let_forgets_pile_up(const struct fuse_buf *buf)
+{
+	const struct timespec ts = ks_ns_to_ts(FORGETS_NS);
+	struct fuse_in_header in;
+
+	memcpy(&in, buf->mem, sizeof(in));
+	if (in.opcode == FUSE_FORGET || in.opcode == FUSE_BATCH_FORGET)
+		KS_IGNORE(clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL));
+}
+
 /* One reader for INIT and, on rings, for FORGET and INTERRUPT. Returns when INIT was answered and rings are not to be had, or at the end. */
 static int read_classic(struct ks_fuse *f, struct fuse_session *se, struct ks_uring *u)
 {
@@ -51,6 +69,7 @@ static int read_classic(struct ks_fuse *f, struct fuse_session *se, struct ks_ur
 		if (r <= 0)
 			break; /* 0: unmounted */
 		ks_fuse_process(f, &buf);
+		let_forgets_pile_up(&buf);
 	}
 	free(buf.mem);
 	return r < 0 && r != -EINTR ? r : 0;

@@ -26,6 +26,7 @@
 #define FUSE_USE_VERSION 312
 #include "fuse/uring.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "fuse/uring_abi.h"
@@ -45,6 +46,7 @@
 
 /* Reads of the access log that wait hold an entry each, and must leave some to others. */
 enum { DEPTH_MIN = KS_LOG_READERS + 2 };
+#define LINGER_NS (50 * 1000)
 enum { PAGE = 4096, DEPTH_MAX = 8, DEPTH_BUDGET = 128, WORKERS = 8 };
 
 #ifndef IORING_SETUP_SINGLE_ISSUER
@@ -310,15 +312,38 @@ static void complete(struct queue *q, struct entry *e, int res)
 	} /* else unmounted: the entry is gone */
 }
 
+/*
+ * The scheduler likes to wake a client on a CPU that is idle. Its next request then comes to that CPU's queue, whose thread's reply finds the first CPU idle, and so it goes
+ * to and fro, each time with a CPU that has to be woken, which is dear in a virtual machine. A thread that looks out for its next request for a moment keeps
+ * its own CPU from being idle, and the client where it is; whoever else wants the CPU is let through.
+ */
+static int linger(struct queue *q)
+{
+	int64_t until = ks_clock_mono_ns() + LINGER_NS;
+	int r = io_uring_submit_and_get_events(&q->ring);
+
+	while (r >= 0 && !io_uring_cq_ready(&q->ring) && ks_clock_mono_ns() < until) {
+		sched_yield();
+		if (IO_URING_READ_ONCE(*q->ring.sq.kflags) & IORING_SQ_TASKRUN)
+			r = io_uring_get_events(&q->ring);
+	}
+	return r;
+}
+
 static void queue_loop(struct queue *q)
 {
+	bool served = false;
+
 	for (unsigned int k = 0; k < q->u->depth; k++)
 		submit_entry(&q->ent[k], KS_URING_REGISTER);
 	arm_eventfd(q);
 	while (!atomic_load_explicit(&q->u->stop, memory_order_acquire)) {
 		struct io_uring_cqe *cqe;
-		int r = io_uring_submit_and_wait(&q->ring, 1);
+		int r = served && q->u->nq > 1 ? linger(q) : 0;
 
+		if (r >= 0 && !io_uring_cq_ready(&q->ring))
+			r = io_uring_submit_and_wait(&q->ring, 1);
+		served = false;
 		if (r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY) {
 			ks_log(KS_LOG_ERROR, "io_uring queue %u: %s", q->id, ks_strerror(-r));
 			break;
@@ -329,6 +354,7 @@ static void queue_loop(struct queue *q)
 
 			io_uring_cqe_seen(&q->ring, cqe);
 			complete(q, e, res);
+			served = true;
 		}
 	}
 }
@@ -349,7 +375,8 @@ static void *queue_main(void *arg)
 	struct ks_uring *u = q->u;
 	struct io_uring_params p = { .flags = IORING_SETUP_SQE128 | IORING_SETUP_SUBMIT_ALL |
 					      IORING_SETUP_SINGLE_ISSUER |
-					      IORING_SETUP_DEFER_TASKRUN };
+					      IORING_SETUP_DEFER_TASKRUN |
+					      IORING_SETUP_TASKRUN_FLAG };
 	bool have;
 	bool go;
 
