@@ -478,6 +478,13 @@ acls() { (cd "$1" && find . ! -type l | sort | xargs getfacl -n && find . -print
 	out_err kiseki-cp -q -j 8 "$U:/f" bad2
 	[ ! -e bad ] || [ ! -e bad2 ]
 	[ -z "$(find . -name '.kiseki-cp*')" ]
+	# What is not in the page cache is read past it: a dense one, of which half is in it.
+	head -c 140000000 /dev/urandom >dense
+	sync dense
+	dd if=dense iflag=nocache count=0 status=none
+	head -c 50000000 dense >/dev/null
+	kiseki-cp -q -j 8 dense "$U:/dense"
+	kiseki-cp "$U:/dense" - | cmp - dense
 }
 
 @test "files of /proc have no size, and a symlink may lead back" {

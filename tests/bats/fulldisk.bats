@@ -70,8 +70,7 @@ full() {
 	dd if=/dev/zero of="$D/others" bs=4k 2>/dev/null || true
 	# What fits into the log and the database's last pages still does.
 	fill new_file
-	run helper crashwriter --seed 4 --ops 20 --errors ENOSPC "$M/c" "$T/log.unused"
-	[ "$status" -eq 0 ]
+	run_ok helper crashwriter --seed 4 --ops 20 --errors ENOSPC "$M/c" "$T/log.unused"
 	only_full "$T/said"
 	grep -q 'its disk is full' "$T/log.mount"
 
