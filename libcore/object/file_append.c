@@ -25,7 +25,7 @@ struct ks_file_appender {
 	pthread_mutex_t mu;
 	_Atomic uint64_t size; /* written under [mu] */
 	uint64_t allocated;    /* [mu] UINT64_MAX: the file system cannot */
-	_Atomic bool listed;   /* is on the list of what is not durable */
+	_Atomic bool listed;   /* changed under [mu]: is on the list of what is not durable */
 	_Atomic bool named;    /* its name is durable */
 	bool naming;           /* [f->app_mu] the run of sync that is on will make it so */
 	char key[];
@@ -100,6 +100,25 @@ static int allocate(struct ks_file_appender *a, uint64_t end)
 	return 0;
 }
 
+/*
+ * Who finds it listed knows that it is on the list, or taken from it by a run of sync whose fdatasync() has not begun: so the entry is there before the
+ * flag is, and a run takes the list before it lowers the flag.
+ */
+static void list(struct ks_file_appender *a)
+{
+	struct ks_unsynced *u = &a->f->unsynced;
+
+	if (atomic_load(&a->listed))
+		return;
+	KS_LOCKED(&a->mu);
+	if (a->listed)
+		return;
+	ks_store_unsynced_add(u, a->key,
+			      ks_store_unsynced_wants_fd(u) ? fcntl(a->fd, F_DUPFD_CLOEXEC, 0) : -1,
+			      a->named);
+	a->listed = true;
+}
+
 /* The part after the reservation. Marks the object as not durable, also where only a part was written. */
 static int write_at(struct ks_file_appender *a, uint64_t off, const struct iovec *iov, int niov)
 {
@@ -109,13 +128,7 @@ static int write_at(struct ks_file_appender *a, uint64_t off, const struct iovec
 	pthread_rwlock_rdlock(&f->rewrite);
 	r = ks_io_write(a->fd, off, iov, niov);
 	pthread_rwlock_unlock(&f->rewrite);
-	if (!atomic_exchange(&a->listed, true)) {
-		bool copy = ks_store_unsynced_wants_fd(&f->unsynced);
-
-		ks_store_unsynced_add(&f->unsynced, a->key,
-				      copy ? fcntl(a->fd, F_DUPFD_CLOEXEC, 0) : -1,
-				      atomic_load(&a->named));
-	}
+	list(a);
 	return r;
 }
 
@@ -190,12 +203,20 @@ bool ks_file_is_appending(struct ks_file_store *f, const char *key)
 	return a != NULL;
 }
 
+void ks_file_append_naming(struct ks_file_store *f)
+{
+	KS_LOCKED(&f->app_mu);
+	for (struct ks_file_appender *a = f->appenders; a; a = a->next)
+		a->naming = true;
+}
+
 void ks_file_append_unlist(struct ks_file_store *f)
 {
 	KS_LOCKED(&f->app_mu);
 	for (struct ks_file_appender *a = f->appenders; a; a = a->next) {
+		ks_mutex_lock(&a->mu);
 		a->listed = false;
-		a->naming = true;
+		ks_mutex_unlock(&a->mu);
 	}
 }
 

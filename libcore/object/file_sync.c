@@ -441,8 +441,9 @@ static int run_once(struct ks_file_store *f)
 	struct ks_store_unsynced_ent *next;
 	int r = 0, rd = 0;
 
-	ks_file_append_unlist(f);
+	ks_file_append_naming(f);
 	take(u, &run);
+	ks_file_append_unlist(f);
 	if (run.overflow && KS_RETRY(syncfs(f->rootfd)) < 0)
 		rd = ks_fail(-errno, "cannot make the file system of %s durable", f->root);
 	start_writeback(f, &run);

@@ -156,7 +156,9 @@ int ks_file_append_write(struct ks_appender *a, const struct iovec *iov, int nio
 uint64_t ks_file_append_size(const struct ks_appender *a);
 void ks_file_append_close(struct ks_appender *a);
 bool ks_file_is_appending(struct ks_file_store *f, const char *key);
-/* A run of sync begins: appends after this put their object on the list again. */
+/* A run of sync begins: the names of what is on the list now will be durable. */
+void ks_file_append_naming(struct ks_file_store *f);
+/* The run has taken the list: appends after this put their object on it again. */
 void ks_file_append_unlist(struct ks_file_store *f);
 /* A run ended: were the names of what was appended to before it made durable? */
 void ks_file_append_named(struct ks_file_store *f, bool durable);
