@@ -124,9 +124,9 @@ struct ks_vfs {
 		[KS_UNSYNCED_WORDS]; /* [unsynced_mu] inodes committed since the last sync of the store began */
 	uint64_t syncing[KS_UNSYNCED_WORDS]; /* [unsynced_mu] those that running syncs care for */
 	unsigned int nsyncing;               /* [unsynced_mu] running syncs */
-	bool any_unsynced; /* [unsynced_mu] unsynced has a bit; atomic, also read without the lock */
-	uint64_t unsynced_bytes; /* atomic: of what was committed since */
-	int64_t sync_ns;         /* atomic: how long an fsync took lately */
+	bool any_unsynced;                   /* [unsynced_mu] unsynced has a bit */
+	uint64_t unsynced_bytes;             /* atomic: of what was committed since */
+	int64_t sync_ns;                     /* atomic: how long an fsync took lately */
 	unsigned int
 		numbering; /* atomic: runs of ks_vfs_make(), whose slices the data plane does not know */
 

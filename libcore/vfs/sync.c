@@ -35,7 +35,7 @@ void ks_unsynced_add(struct ks_vfs *v, ks_ino_t ino, uint64_t bytes)
 	__atomic_add_fetch(&v->unsynced_bytes, bytes, __ATOMIC_RELAXED);
 	KS_LOCKED(&v->unsynced_mu);
 	v->unsynced[bit / 64] |= 1ull << bit % 64;
-	__atomic_store_n(&v->any_unsynced, true, __ATOMIC_RELAXED);
+	v->any_unsynced = true;
 }
 
 bool ks_unsynced_has(struct ks_vfs *v, ks_ino_t ino)
@@ -46,10 +46,11 @@ bool ks_unsynced_has(struct ks_vfs *v, ks_ino_t ino)
 	return (v->unsynced[bit / 64] | v->syncing[bit / 64]) & 1ull << bit % 64;
 }
 
+/* With the lock: between the two there is a moment when neither says so of what a sync has just begun to care for. */
 bool ks_unsynced_any(struct ks_vfs *v)
 {
-	return __atomic_load_n(&v->any_unsynced, __ATOMIC_RELAXED) ||
-	       __atomic_load_n(&v->nsyncing, __ATOMIC_RELAXED);
+	KS_LOCKED(&v->unsynced_mu);
+	return v->any_unsynced || v->nsyncing;
 }
 
 /* Moves all bits of @from into @to. */
@@ -72,9 +73,9 @@ static int store_sync(struct ks_vfs *v, bool all)
 	/* What is committed from now on may be missed by this sync; what was before is cared for, but not durable until it ends. */
 	ks_mutex_lock(&v->unsynced_mu);
 	move_bits(v->syncing, v->unsynced);
-	__atomic_store_n(&v->any_unsynced, false, __ATOMIC_RELAXED);
+	v->any_unsynced = false;
 	__atomic_store_n(&v->unsynced_bytes, 0, __ATOMIC_RELAXED);
-	__atomic_add_fetch(&v->nsyncing, 1, __ATOMIC_RELAXED);
+	v->nsyncing++;
 	ks_mutex_unlock(&v->unsynced_mu);
 	r = all ? ks_object_sync_all(v->store) : ks_object_sync(v->store);
 	if (r == 0)
@@ -82,9 +83,9 @@ static int store_sync(struct ks_vfs *v, bool all)
 	KS_LOCKED(&v->unsynced_mu);
 	if (r < 0) {
 		move_bits(v->unsynced, v->syncing);
-		__atomic_store_n(&v->any_unsynced, true, __ATOMIC_RELAXED);
+		v->any_unsynced = true;
 	}
-	if (__atomic_sub_fetch(&v->nsyncing, 1, __ATOMIC_RELAXED) == 0)
+	if (--v->nsyncing == 0)
 		memset(v->syncing, 0, sizeof(v->syncing));
 	return r;
 }
