@@ -158,6 +158,16 @@ static int pending(struct ks_gc *g, struct keys *k)
 
 /* ---- packs ---- */
 
+/* May somebody append to it who was not there when all began? */
+static int is_idle(struct ks_gc *g, uint64_t pack, bool *idle)
+{
+	struct ks_pack_info p;
+	ssize_t n = ks_meta_packs(g->m->meta, pack - 1, &p, 1);
+
+	*idle = n == 1 && p.id == pack && !p.alive;
+	return (int)ks_min(n, (ssize_t)0);
+}
+
 /* The record first: if the object stays behind then, it is an orphan that the next run finds. */
 static int dead_packs(struct ks_gc *g, struct keys *k)
 {
@@ -167,8 +177,11 @@ static int dead_packs(struct ks_gc *g, struct keys *k)
 	ks_sort_begin(&c, g->dead_packs);
 	while (r == 0 && (r = ks_sort_next(&c)) == 0 && c.rec && allowance(g) > 0) {
 		char key[KS_KEY_STR];
-		bool dropped;
+		bool dropped, idle;
 
+		r = is_idle(g, c.rec[OBJ_ID], &idle);
+		if (r < 0 || !idle)
+			continue;
 		r = ks_meta_pack_drop(g->m->meta, c.rec[OBJ_ID], &dropped);
 		if (r < 0 || !dropped)
 			continue;

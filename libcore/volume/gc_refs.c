@@ -55,15 +55,13 @@ static int read_counter(struct ks_gc *g, const char *name, int i)
 
 int ks_gc_sessions(struct ks_gc *g)
 {
-	int r;
+	/* The counters first: who starts in between is either among the sessions, or has numbers that are not given out yet here. */
+	int r = read_counter(g, "next_slice", 0);
 
-	g->oldest_ns = INT64_MAX;
-	r = ks_meta_sessions(g->m->meta, session_one, g);
-	if (r == 0)
-		r = read_counter(g, "next_slice", 0);
 	if (r == 0)
 		r = read_counter(g, "next_pack", 1);
-	return r;
+	g->oldest_ns = INT64_MAX;
+	return r == 0 ? ks_meta_sessions(g->m->meta, session_one, g) : r;
 }
 
 static bool is_alive(const struct ks_gc *g, uint64_t session)
