@@ -389,6 +389,12 @@ uint64_t ks_meta_next_slice(struct ks_meta *m);
 void ks_meta_set_durable(struct ks_meta *m, uint64_t below);
 /* Is this the only session of the volume, as far as the last heartbeat knows? */
 bool ks_meta_is_alone(const struct ks_meta *m);
+/* It is, for certain: nobody else has committed anything since it was known. */
+bool ks_meta_is_quiet(struct ks_meta *m);
+struct ks_free_item; /* below */
+/* The slices of a file that other sessions have committed and that may not be on the disk yet. *v is owned by the caller. */
+int ks_meta_unsettled(struct ks_meta *m, ks_ino_t ino, struct ks_free_item **v,
+		      size_t *n) KS_MUST_CHECK;
 /* Writes that down, if it is news. */
 int ks_meta_save_durable(struct ks_meta *m) KS_MUST_CHECK;
 /* Drops extents that are hidden by what is on the disk by now; their slices are freed. By one thread at a time. */

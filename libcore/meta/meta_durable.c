@@ -45,6 +45,18 @@ bool ks_meta_is_alone(const struct ks_meta *m)
 	return atomic_load(&m->sole_epoch) != 0;
 }
 
+bool ks_meta_is_quiet(struct ks_meta *m)
+{
+	uint64_t foreign;
+
+	if (!atomic_load(&m->session))
+		return true; /* nobody says what is durable: is_durable() */
+	if (!ks_meta_is_alone(m))
+		return false;
+	foreign = ks_engine_foreign_version(m->e);
+	return foreign && foreign == atomic_load(&m->seen_foreign);
+}
+
 static int low_body(struct ks_txn *t, void *arg)
 {
 	const struct ks_rec_session *s = arg;
@@ -110,6 +122,64 @@ static bool is_durable(const struct ks_meta *m, const struct ks_marks *k, const 
 	}
 	/* It has ended, and what it left was made good; or it began after the last look. */
 	return row->s.session < k->last && !k->many;
+}
+
+struct unsettled {
+	struct ks_meta *m;
+	struct ks_marks marks;
+	struct ks_rec_slice slice; /* the scan's */
+	struct ks_free_item *v;
+	size_t n, cap;
+};
+
+static int unsettled_one(void *arg, const void *rec, const struct ks_rec_inode *node)
+{
+	struct unsettled *u = arg;
+	const struct ks_row row = { .e = *(const struct ks_rec_extent *)rec, .s = u->slice };
+
+	(void)node;
+	/* Several extents of one slice mostly lie one behind the other. */
+	if (row.s.session == atomic_load(&u->m->session) || is_durable(u->m, &u->marks, &row) ||
+	    (u->n && u->v[u->n - 1].slice == row.s.id))
+		return 0;
+	if (u->n == u->cap) {
+		size_t cap = u->cap ? u->cap * 2 : 16;
+		struct ks_free_item *v = realloc(u->v, cap * sizeof(*v));
+
+		if (!v)
+			return -ENOMEM;
+		u->v = v;
+		u->cap = cap;
+	}
+	u->v[u->n++] = (struct ks_free_item){ .slice = row.s.id,
+					      .len = row.s.len,
+					      .block_size = row.s.block_size,
+					      .pack = row.s.pack };
+	return 0;
+}
+
+int ks_meta_unsettled(struct ks_meta *m, ks_ino_t ino, struct ks_free_item **v, size_t *n)
+{
+	struct ks_arena a = { 0 };
+	struct unsettled u = { .m = m, .marks = marks_of(m) };
+	struct ks_rec_extent from = { .ino = ino };
+	struct ks_scan s = { .table = KS_T_EXTENT,
+			     .flags = KS_READ_FOLLOW,
+			     .slice = &u.slice,
+			     .from = &from,
+			     .nprefix = 1,
+			     .fn = unsettled_one,
+			     .arg = &u };
+	int r = ks_engine_scan(m->e, &s, &a);
+
+	ks_arena_clear(&a);
+	if (r < 0) {
+		free(u.v);
+		u = (struct unsettled){ 0 };
+	}
+	*v = u.v;
+	*n = u.n;
+	return r;
 }
 
 size_t ks_rows_durable(struct ks_meta *m, const struct ks_row *v, size_t n)

@@ -159,6 +159,8 @@ int ks_meta_session_start(struct ks_meta *m, uint32_t kind, const char *tool,
 	a.s.boot = ks_bytes_str(boot);
 	atomic_store(&m->low, 0);
 	atomic_store(&m->durable, 0);
+	/* What others did before is no news to a session that has nothing open yet. */
+	atomic_store(&m->seen_foreign, ks_engine_foreign_version(m->e));
 	r = session_register(m, &a);
 	if (r < 0)
 		return r;

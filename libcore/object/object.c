@@ -285,6 +285,18 @@ int ks_object_sync_all(struct ks_object *o)
 	return r;
 }
 
+int ks_object_adopt(struct ks_object *o, const char *key)
+{
+	int r = check_key(o, "adopt", key);
+
+	if (r < 0)
+		return r;
+	o = OWNER(o, adopt);
+	if (o->ops->adopt)
+		o->ops->adopt(o, key);
+	return 0;
+}
+
 int ks_object_del(struct ks_object *o, const char *const *keys, size_t n)
 {
 	int r;

@@ -85,6 +85,11 @@ int ks_object_sync(struct ks_object *o) KS_MUST_CHECK;
 /* The same for whatever any process of this machine has put there; may have to wait for more than that. */
 int ks_object_sync_all(struct ks_object *o) KS_MUST_CHECK;
 
+/*
+ * As if it had been put through this handle: the next ks_object_sync() makes it durable, whoever has put it. One that is not there is not an error.
+ */
+int ks_object_adopt(struct ks_object *o, const char *key) KS_MUST_CHECK;
+
 /* Deletes; an object that is not there is not an error. Return: 0, or the first failure (the rest is still tried). */
 int ks_object_del(struct ks_object *o, const char *const *keys, size_t n) KS_MUST_CHECK;
 int ks_object_head(struct ks_object *o, const char *key,

@@ -34,6 +34,8 @@ struct ks_store_ops {
 	int (*put)(struct ks_object *o, const char *key, const struct iovec *iov, int niov);
 	/* @all: also what others put. NULL: puts are durable at once. */
 	int (*sync)(struct ks_object *o, bool all);
+	/* The next sync cares for this object too. NULL: whoever put it, it is durable. */
+	void (*adopt)(struct ks_object *o, const char *key);
 	int (*del)(struct ks_object *o, const char *const *keys, size_t n);
 	int (*head)(struct ks_object *o, const char *key, struct ks_object_info *out);
 	int (*list)(struct ks_object *o, const char *prefix, const char *after,

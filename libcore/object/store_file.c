@@ -219,6 +219,11 @@ static int file_put(struct ks_object *o, const char *key, const struct iovec *io
 	return 0;
 }
 
+static void file_adopt(struct ks_object *o, const char *key)
+{
+	ks_store_unsynced_add(&ks_file_of(o)->unsynced, key, -1, false);
+}
+
 static int file_del(struct ks_object *o, const char *const *keys, size_t n)
 {
 	struct ks_file_store *f = ks_file_of(o);
@@ -278,6 +283,7 @@ const struct ks_store_ops ks_store_file_ops = {
 	.get = file_get,
 	.put = file_put,
 	.sync = ks_file_sync,
+	.adopt = file_adopt,
 	.del = file_del,
 	.head = file_head,
 	.list = ks_file_list,

@@ -305,7 +305,7 @@ static bool is_short_sync(struct ks_vfs *v, struct ks_fh *fh)
 
 	if (!fh->dir)
 		ks_file_state(fh->vn->file, &st);
-	return st.dirty_bytes <= FLUSH_HERE &&
+	return st.dirty_bytes <= FLUSH_HERE && ks_meta_is_alone(v->meta) &&
 	       __atomic_load_n(&v->unsynced_bytes, __ATOMIC_RELAXED) <= SYNC_HERE &&
 	       __atomic_load_n(&v->sync_ns, __ATOMIC_RELAXED) <= SYNC_HERE_NS;
 }
@@ -313,6 +313,7 @@ static bool is_short_sync(struct ks_vfs *v, struct ks_fh *fh)
 int ks_vfs_fsync(struct ks_fh *fh, const struct ks_ctx *c, bool datasync)
 {
 	struct ks_vfs *v = ks_fh_check(fh)->v;
+	bool foreign = false;
 	uint64_t begun = 0;
 	int64_t start;
 	int r = 0;
@@ -325,8 +326,10 @@ int ks_vfs_fsync(struct ks_fh *fh, const struct ks_ctx *c, bool datasync)
 	start = ks_clock_mono_ns();
 	if (!fh->dir)
 		r = ks_file_flush(fh->vn->file);
+	if (r == 0 && !fh->dir)
+		r = ks_adopt_foreign(v, fh->ino, &foreign);
 	/* Both at once: what counts is that both are durable at the end. */
-	if (r == 0 && ks_unsynced_any(v)) {
+	if (r == 0 && (foreign || ks_unsynced_any(v))) {
 		/* Of a directory too: what it makes durable may name files whose data is not. */
 		begun = ks_meta_sync_begin(v->meta);
 		r = ks_store_sync(v);

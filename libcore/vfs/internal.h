@@ -288,6 +288,8 @@ void ks_unsynced_add(struct ks_vfs *v, ks_ino_t ino, uint64_t bytes);
 bool ks_unsynced_has(struct ks_vfs *v, ks_ino_t ino);
 bool ks_unsynced_any(struct ks_vfs *v);
 int ks_store_sync(struct ks_vfs *v) KS_MUST_CHECK;
+/* What other processes have committed of the inode is cared for by the next sync, too; *any: there was something. */
+int ks_adopt_foreign(struct ks_vfs *v, ks_ino_t ino, bool *any) KS_MUST_CHECK;
 void ks_maint_stop(struct ks_vfs *v);
 
 /* ---- compact.c ---- */

@@ -116,9 +116,11 @@ static int settle_before_replace(struct ks_vfs *v, ks_ino_t parent, const char *
 {
 	struct ks_attr from, to;
 	struct ks_vnode *vn;
+	bool foreign;
 	int r;
 
-	if (!ks_unsynced_any(v) && __atomic_load_n(&v->nwriters, __ATOMIC_RELAXED) == 0)
+	if (!ks_unsynced_any(v) && __atomic_load_n(&v->nwriters, __ATOMIC_RELAXED) == 0 &&
+	    ks_meta_is_quiet(v->meta))
 		return 0;
 	/* What cannot be found is the rename's to report. */
 	if (ks_meta_lookup(v->meta, newparent, newname, &to) < 0 || !S_ISREG(to.mode))
@@ -133,7 +135,8 @@ static int settle_before_replace(struct ks_vfs *v, ks_ino_t parent, const char *
 		if (r < 0)
 			return r;
 	}
-	return ks_unsynced_has(v, from.ino) ? ks_store_sync(v) : 0;
+	r = ks_adopt_foreign(v, from.ino, &foreign);
+	return r == 0 && (foreign || ks_unsynced_has(v, from.ino)) ? ks_store_sync(v) : r;
 }
 
 int ks_vfs_rename(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t parent, const char *name,

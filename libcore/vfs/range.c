@@ -79,11 +79,14 @@ static int copy_now(void *arg, uint64_t *size, uint64_t *change)
 {
 	struct copy *k = arg;
 	struct ks_attr a;
+	bool foreign = false;
 	uint64_t n = 1;
 	int r = 0;
 
 	/* What is replaced must not be gone before what takes its place is on the disk. */
-	if (k->over && ks_unsynced_has(k->v, k->src))
+	if (k->over)
+		r = ks_adopt_foreign(k->v, k->src, &foreign);
+	if (r == 0 && k->over && (foreign || ks_unsynced_has(k->v, k->src)))
 		r = ks_store_sync(k->v);
 	if (r < 0)
 		return r;

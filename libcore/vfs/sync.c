@@ -95,6 +95,37 @@ int ks_store_sync(struct ks_vfs *v)
 	return store_sync(v, false);
 }
 
+static int adopt_slice(struct ks_vfs *v, const struct ks_free_item *s)
+{
+	uint32_t blocks = s->pack ? 1 : ks_blocks_of(s->len, s->block_size);
+	char key[KS_KEY_STR];
+	int r = 0;
+
+	for (uint32_t i = 0; r == 0 && i < blocks; i++) {
+		if (s->pack)
+			ks_pack_key(key, s->pack);
+		else
+			ks_block_key(key, s->slice, i,
+				     ks_min(s->block_size, s->len - i * s->block_size));
+		r = ks_object_adopt(v->store, key);
+	}
+	return r;
+}
+
+/* What is gone by then has been made durable elsewhere, or nobody needs it any more. */
+int ks_adopt_foreign(struct ks_vfs *v, ks_ino_t ino, bool *any)
+{
+	struct ks_free_item *s = NULL;
+	size_t n = 0;
+	int r = ks_meta_is_quiet(v->meta) ? 0 : ks_meta_unsettled(v->meta, ino, &s, &n);
+
+	*any = n > 0;
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = adopt_slice(v, &s[i]);
+	free(s);
+	return r;
+}
+
 int ks_vfs_settle(struct ks_vfs *v)
 {
 	return store_sync(v, true);

@@ -3,14 +3,53 @@
  * recover_test.c: a process dies with its machine, and what it wrote after its last sync is not on the disk. The child's session carries another boot id, and the
  * parent takes objects away.
  */
+#include "base/thread.h"
 #include "data/block.h"
 #include "volume/fsck.h"
 #include "volume/maint_testlib.h"
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define BIG (3 * KS_MIB)
 #define SMALL 70000u
+
+/* Stands before libc's: which files became durable. */
+static struct {
+	ino_t v[64];
+	size_t n;
+} synced;
+static pthread_mutex_t synced_mu = PTHREAD_MUTEX_INITIALIZER;
+
+int fdatasync(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == 0) {
+		KS_LOCKED(&synced_mu);
+		synced.v[synced.n++ % KS_ARRAY_SIZE(synced.v)] = st.st_ino;
+	}
+	return (int)syscall(SYS_fdatasync, fd);
+}
+
+static void nothing_synced(void)
+{
+	KS_LOCKED(&synced_mu);
+	synced.n = 0;
+}
+
+static bool is_synced(const char *path)
+{
+	struct stat st;
+
+	ks_check_ok(stat(path, &st));
+	KS_LOCKED(&synced_mu);
+	for (size_t i = 0; i < ks_min(synced.n, KS_ARRAY_SIZE(synced.v)); i++) {
+		if (synced.v[i] == st.st_ino)
+			return true;
+	}
+	return false;
+}
 
 /* Byte @i of version @version of any file; version 0: zeros. */
 static uint8_t byte_of(unsigned int version, size_t i)
@@ -256,6 +295,67 @@ KS_TEST(layers_are_dropped)
 	check_version(vol, "small", SMALL, 20);
 	ks_check_ok(ks_volume_close(vol));
 	expect_clean(&v);
+	tv_remove(&v);
+}
+
+static struct ks_fh *open_file(struct ks_volume *vol, const char *name)
+{
+	struct ks_open_how how;
+	struct ks_fh *fh = NULL;
+	struct ks_attr a;
+
+	ks_check_ok(ks_vfs_lookup(vol->vfs, &tv_ctx, KS_ROOT_INO, name, &a));
+	ks_check_ok(ks_vfs_open(vol->vfs, &tv_ctx, a.ino, O_RDWR, &fh, &how));
+	return fh;
+}
+
+/* fsync(2) is about the file, whoever wrote it. */
+KS_TEST(what_another_wrote_is_synced)
+{
+	char block[700], last[700], pack[700];
+	struct ks_volume *a, *b;
+	struct ks_fh *fh, *to;
+	struct tv v;
+
+	tv_format(&v, "foreign");
+	a = tv_open(&v, KS_SESSION_TOOL);
+	b = tv_open(&v, KS_SESSION_TOOL);
+	write_version(b, "old", SMALL, 1);
+	write_version(b, "older", SMALL, 1);
+	ks_check_ok(ks_vfs_syncfs(b->vfs));
+	write_version(a, "big", BIG, 2);
+	write_version(a, "small", SMALL, 2);
+	tv_block_path(&v, "big", 0, block);
+	tv_block_path(&v, "big", BIG / KS_MIB - 1, last);
+	tv_block_path(&v, "small", 0, pack);
+
+	nothing_synced();
+	fh = open_file(b, "big");
+	ks_check_ok(ks_vfs_fsync(fh, &tv_ctx, true));
+	ks_vfs_release(fh);
+	ks_check(is_synced(block) && is_synced(last) && !is_synced(pack));
+	/* What is going to be replaced is on the disk. */
+	nothing_synced();
+	ks_check_ok(ks_vfs_rename(b->vfs, &tv_ctx, KS_ROOT_INO, "small", KS_ROOT_INO, "old", 0));
+	ks_check(is_synced(pack));
+	nothing_synced();
+	fh = open_file(b, "old");
+	to = open_file(b, "older");
+	ks_check_eq(ks_vfs_copy_range(fh, 0, to, 0, SMALL, &tv_ctx), SMALL);
+	ks_check(is_synced(pack));
+	ks_vfs_release(fh);
+	ks_vfs_release(to);
+
+	/* What it has made durable itself is nobody else's business. */
+	ks_check_ok(ks_vfs_syncfs(a->vfs));
+	ks_check_ok(ks_meta_tick(b->meta, 0));
+	nothing_synced();
+	fh = open_file(b, "big");
+	ks_check_ok(ks_vfs_fsync(fh, &tv_ctx, true));
+	ks_vfs_release(fh);
+	ks_check(!is_synced(block));
+	ks_check_ok(ks_volume_close(a));
+	ks_check_ok(ks_volume_close(b));
 	tv_remove(&v);
 }
 
