@@ -2,6 +2,7 @@
 /* cmd.c: reads a command line by the tool's table, and the defaults from environment and files. */
 #include "cli/cmd.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "cli/progress.h"
 #include "cli/state.h"
@@ -329,6 +330,7 @@ int ks_cmd_parse(const struct ks_cmd *cmd, int argc, char **argv, char ***args)
 		ks_cmd_usage("--progress=json needs --json");
 	set_log();
 	ks_cmd_catch_signals();
+	ks_fault_watch(KS_EXIT_IOERR);
 	check_count(n, *args);
 	return n;
 }

@@ -294,3 +294,31 @@ copy_fits() { cp "$T/data" "$M/after" 2>/dev/null && sync "$M/after"; }
 	[ "$status" -ne 0 ]
 	[ -z "$(daemons)" ]
 }
+
+@test "the database is cut off under a mount: its programs get errors, the log names the file, and nothing else is lost" {
+	local i
+	format
+	mount_it --log-file="$T/log"
+	mkdir "$M/d"
+	for ((i = 0; i < 300; i++)); do
+		echo "$i" >"$M/d/file$i"
+	done
+	umount_it
+	cp "$V" "$T/whole.db"
+	mount_it --log-file="$T/log"
+	truncate -s 0 "$V"
+	fails 1 limit 20 cat "$M/d/file7" "$M/d/file299"
+	fails 2 limit 20 ls -l "$M/d"
+	wait_for no_daemon
+	cat "$T/log"
+	grep -q "$V: cannot read or write what is mapped into memory" "$T/log"
+	limit 20 kiseki-umount "$M"
+	cp "$T/whole.db" "$V"
+	rm -f "$V"-wal "$V"-shm
+	mount_it
+	[ "$(cat "$M/d/file299")" = 299 ]
+	umount_it
+	fsck_clean
+}
+
+no_daemon() { [ -z "$(daemons)" ]; }
