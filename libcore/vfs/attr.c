@@ -150,12 +150,26 @@ static int resize_now(void *arg, uint64_t *size, uint64_t *change)
 	return 0;
 }
 
+/* What the file is until the change is made: others may open it meanwhile. */
+static int attach(struct ks_vfs *v, struct ks_vnode *vn, ks_ino_t ino)
+{
+	struct ks_attr a;
+	bool known;
+	int r;
+
+	ks_mutex_lock(&vn->mu);
+	known = vn->file != NULL;
+	ks_mutex_unlock(&vn->mu);
+	if (known)
+		return 0;
+	r = ks_vfs_record(v, ino, &a);
+	return r < 0 ? r : ks_vnode_attach(v, vn, &a, NULL);
+}
+
 int ks_vfs_resize(struct ks_vfs *v, ks_ino_t ino, uint32_t set, const struct ks_attr *in,
 		  struct ks_attr *out)
 {
 	struct resize z = { v, ino, set, in, out };
-	/* Nothing is known of the file yet, and nothing needs to be: the change below says. */
-	struct ks_attr unknown = { .ino = ino, .nlink = 1, .mode = S_IFREG };
 	struct ks_vnode *vn;
 	int r;
 
@@ -165,7 +179,7 @@ int ks_vfs_resize(struct ks_vfs *v, ks_ino_t ino, uint32_t set, const struct ks_
 	r = ks_vnode_get_open(v, ino, &vn);
 	if (r < 0)
 		return r;
-	r = ks_vnode_attach(v, vn, &unknown, NULL);
+	r = attach(v, vn, ino);
 	if (r == 0)
 		r = ks_file_exclusive(vn->file, in->size, resize_now, &z);
 	ks_vnode_put_open(v, vn);
