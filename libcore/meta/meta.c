@@ -483,10 +483,26 @@ int ks_meta_settings_set(struct ks_meta *m, const struct ks_volume_settings *s)
 
 /* ---- running ---- */
 
+int ks_session_fenced(struct ks_meta *m)
+{
+	/* Logged once, when it was found. */
+	bool quiet = ks_fail_quiet(true);
+	int r = ks_fail_hint(-EIO,
+			     "unmount, or stop the tool, and begin anew; were files of the "
+			     "directory of locks deleted?",
+			     "session %ju was declared dead by another process",
+			     (uintmax_t)atomic_load(&m->session));
+
+	ks_fail_quiet(quiet);
+	return r;
+}
+
 int ks_meta_run(struct ks_meta *m, ks_body_fn *body, void *arg)
 {
 	if (m->readonly)
 		return -EROFS;
+	if (atomic_load_explicit(&m->fenced, memory_order_relaxed))
+		return ks_session_fenced(m);
 	return ks_engine_run(m->e, body, arg);
 }
 

@@ -59,10 +59,11 @@ struct ks_meta {
 	struct ks_meta_opts o;
 	bool readonly;
 	_Atomic uint64_t capacity, inodes_max; /* as in set, but may change */
-	char *locks;       /* directory of the lock files; NULL: the engine has none */
-	int volume_fd;     /* LOCKS/volume; -1 */
-	int session_fd;    /* LOCKS/session-ID; -1 */
-	_Atomic bool hold; /* this session passes no epoch */
+	char *locks;         /* directory of the lock files; NULL: the engine has none */
+	int volume_fd;       /* LOCKS/volume; -1 */
+	int session_fd;      /* LOCKS/session-ID; -1 */
+	_Atomic bool hold;   /* this session passes no epoch */
+	_Atomic bool fenced; /* others have declared it dead: it changes nothing any more */
 
 	pthread_mutex_t set_mu; /* held over a transaction, before mu */
 	pthread_mutex_t mu;
@@ -92,6 +93,8 @@ int ks_meta_run(struct ks_meta *m, ks_body_fn *body, void *arg) KS_MUST_CHECK;
 /* As ks_meta_run(); when the volume's quota says -ENOSPC, first gives back what deleted files still hold. */
 int ks_meta_run_quota(struct ks_meta *m, ks_body_fn *body, void *arg) KS_MUST_CHECK;
 int ks_meta_read_settings(struct ks_meta *m) KS_MUST_CHECK;
+/* Says that the session has been fenced. Return: always -EIO */
+int ks_session_fenced(struct ks_meta *m);
 
 static inline struct ks_bytes ks_bytes_str(const char *s)
 {
@@ -283,7 +286,7 @@ void ks_pack_share_write(struct ks_txn *t, struct ks_meta *m, const struct ks_pa
 
 int ks_session_lock(struct ks_meta *m, uint64_t id) KS_MUST_CHECK;
 void ks_session_file_remove(struct ks_meta *m, uint64_t id);
-bool ks_session_is_dead(struct ks_meta *m, uint64_t id, int64_t heartbeat_ns);
+bool ks_session_is_dead(struct ks_meta *m, const struct ks_session_info *s);
 int ks_locks_open(struct ks_meta *m) KS_MUST_CHECK;
 void ks_locks_close(struct ks_meta *m);
 char *ks_locks_dir(const char *url); /* owned; NULL: none */

@@ -96,19 +96,21 @@ static void session_file(char out[40], uint64_t id)
 	snprintf(out, 40, "session-%ju", (uintmax_t)id);
 }
 
-bool ks_session_is_dead(struct ks_meta *m, uint64_t id, int64_t heartbeat_ns)
+bool ks_session_is_dead(struct ks_meta *m, const struct ks_session_info *s)
 {
+	bool expired = ks_clock_real_ns() - s->heartbeat_ns > LEASE_NS;
 	KS_AUTO(ks_closep) int fd = -1;
 	char name[40];
 
-	if (id == atomic_load(&m->session))
+	if (s->id == atomic_load(&m->session))
 		return false;
 	if (!m->locks)
-		return ks_clock_real_ns() - heartbeat_ns > LEASE_NS;
-	session_file(name, id);
+		return expired;
+	session_file(name, s->id);
 	fd = lock_file_open(m, name, 0);
+	/* Somebody has deleted it; who holds the lock does not know. A power cut takes it, too. */
 	if (fd == -ENOENT)
-		return true;
+		return expired || !s->this_boot;
 	/* What cannot be judged lives. */
 	return fd >= 0 && lock_try(fd, LOCK_EX) == 0;
 }

@@ -153,6 +153,7 @@ int ks_meta_session_start(struct ks_meta *m, uint32_t kind, const char *tool,
 	assert(!atomic_load(&m->session));
 	if (m->readonly)
 		return 0;
+	atomic_store(&m->fenced, false);
 	KS_IGNORE(gethostname(host, sizeof(host) - 1));
 	a.s.host = ks_bytes_str(host);
 	boot_id(boot);
@@ -204,7 +205,7 @@ static void session_end(struct ks_meta *m, bool forget)
 		m->thread_on = false;
 	}
 	/* Failing that, whoever finds the lock free cleans up. */
-	if (forget && ks_meta_run(m, session_del_body, &s) == 0)
+	if (forget && (atomic_load(&m->fenced) || ks_meta_run(m, session_del_body, &s) == 0))
 		ks_session_file_remove(m, s.id);
 	ks_closep(&m->session_fd);
 	m->session_fd = -1;
@@ -328,7 +329,7 @@ static int look_around(struct ks_meta *m, struct look *k)
 	k->epoch = (uint64_t)epoch.value;
 	ks_arena_clear(&a);
 	for (size_t i = 0; r == 0 && i < k->l.n; i++)
-		k->l.v[i].dead = ks_session_is_dead(m, k->l.v[i].id, k->l.v[i].heartbeat_ns);
+		k->l.v[i].dead = ks_session_is_dead(m, &k->l.v[i]);
 	return r;
 }
 
@@ -506,6 +507,20 @@ static int claim_open(struct ks_meta *m)
 	return r;
 }
 
+/*
+ * What this session has open nobody respects any more, and what it has stored may be taken for the leavings of a dead one: a commit now could name blocks
+ * that are gone.
+ */
+static int fence(struct ks_meta *m)
+{
+	if (!atomic_exchange(&m->fenced, true))
+		ks_log(KS_LOG_ERROR,
+		       "session %ju was declared dead by another process: it can change nothing "
+		       "any more",
+		       (uintmax_t)atomic_load(&m->session));
+	return ks_session_fenced(m);
+}
+
 struct pass_arg {
 	struct start_arg others; /* s.id: ours */
 	uint64_t epoch, now_epoch;
@@ -553,8 +568,7 @@ static int pass(struct ks_meta *m, uint64_t id, uint64_t epoch)
 	if (r < 0)
 		return r;
 	if (p.gone)
-		return ks_fail(-ESTALE, "session %ju was declared dead by another process",
-			       (uintmax_t)id);
+		return fence(m);
 	atomic_store(&m->sole_epoch, p.others.sole ? p.now_epoch : 0);
 	return 0;
 }
@@ -613,12 +627,15 @@ static int tick_reap(struct ks_meta *m, int64_t budget_ns)
 
 int ks_meta_tick(struct ks_meta *m, int64_t budget_ns)
 {
+	uint64_t id = atomic_load(&m->session);
 	struct look k = { 0 };
 	int r;
 
 	if (m->readonly)
 		return -EROFS;
 	r = look_around(m, &k);
+	if (r == 0 && id && !session_of(&k, id))
+		r = fence(m);
 	if (r == 0)
 		r = bury(m, &k, false);
 	if (r == 0)

@@ -358,6 +358,62 @@ KS_TEST(a_killed_process_is_cleaned_up)
 	close(fds[1]);
 }
 
+static int bury_body(struct ks_txn *t, void *arg)
+{
+	struct ks_rec_session s = { .id = *(uint64_t *)arg };
+
+	ks_txn_del(t, KS_T_SESSION, &s);
+	return 0;
+}
+
+/* Blocks that it has stored may be gone. */
+ON_BOTH(who_was_declared_dead_changes_nothing_any_more)
+{
+	struct ks_meta *m = NULL;
+	bool quiet = ks_fail_quiet(true);
+	struct ks_attr a;
+	uint64_t id;
+
+	ks_check_ok(ks_meta_open(&m, v->url, NULL));
+	start(m);
+	ks_check_ok(ks_meta_tick(m, 0));
+	id = ks_meta_session_id(m);
+	ks_check_ok(ks_engine_run(ks_meta_engine(v->m), bury_body, &id));
+	ks_check_eq(ks_meta_tick(m, 0), -EIO);
+	ks_check_eq(ks_meta_mknod(m, &cred, ROOT, "f", S_IFREG | 0644, 0, NULL, &a), -EIO);
+	ks_check(strstr(ks_fail_text(), "declared dead") != NULL);
+	ks_check_ok(ks_meta_getattr(m, ROOT, &a));
+	ks_meta_session_stop(m);
+	/* Another session of the same process may. */
+	start(m);
+	ks_check_ok(ks_meta_mknod(m, &cred, ROOT, "f", S_IFREG | 0644, 0, NULL, &a));
+	ks_meta_close(m);
+	ks_check_eq(count_rows(v, KS_T_SESSION), 0);
+	ks_fail_quiet(quiet);
+}
+
+KS_TEST(a_lock_file_that_was_deleted_kills_nobody)
+{
+	struct vol v = { 0 };
+	struct seen l = { 0 };
+	struct ks_meta *m = NULL;
+	char path[600];
+
+	vol_make(&v, true, NULL);
+	ks_check_ok(ks_meta_open(&m, v.url, NULL));
+	start(m);
+	snprintf(path, sizeof(path), "%s/session-%ju", m->locks, (uintmax_t)ks_meta_session_id(m));
+	ks_check_ok(unlink(path));
+	ks_check_ok(ks_meta_sessions(v.m, session_one, &l));
+	ks_check_eq(l.n, 1);
+	ks_check_eq(l.dead, 0);
+	ks_check_ok(ks_meta_tick(v.m, 0));
+	ks_check_eq(count_rows(&v, KS_T_SESSION), 1);
+	ks_meta_close(m);
+	ks_check_eq(count_rows(&v, KS_T_SESSION), 0);
+	ks_meta_close(v.m);
+}
+
 KS_TEST(the_volume_can_be_had_alone)
 {
 	struct ks_meta *b = NULL;
