@@ -254,19 +254,6 @@ static int run_pass(struct ks_fsck *f, int pass, int (*fn)(struct ks_fsck *f), u
 	return r;
 }
 
-struct others {
-	uint64_t self;
-	bool any;
-};
-
-static int other_one(void *arg, const struct ks_session_info *s)
-{
-	struct others *o = arg;
-
-	o->any = o->any || (!s->dead && s->id != o->self);
-	return 0;
-}
-
 static int start(struct ks_fsck *f)
 {
 	struct ks_arena a = { 0 };
@@ -274,18 +261,16 @@ static int start(struct ks_fsck *f)
 	struct ks_rec_counter inodes = { .name = ks_fsck_str("inodes") };
 	struct ks_read rd[] = { { .table = KS_T_COUNTER, .rec = &epoch },
 				{ .table = KS_T_COUNTER, .rec = &inodes } };
-	struct others o = { .self = ks_meta_session_id(f->m->meta) };
 	/* What a power cut took is no damage: it is taken back first, where something may be changed. */
 	int r = f->o->level == KS_FSCK_CHECK ? 0 : ks_meta_bury(f->m->meta, false);
 
 	if (r == 0)
 		r = ks_engine_read(f->e, rd, 2, &a);
 	ks_arena_clear(&a);
-	if (r == 0)
-		r = ks_meta_sessions(f->m->meta, other_one, &o);
 	f->epoch = rd[0].found && epoch.value > 0 ? (uint64_t)epoch.value : 1;
 	f->total = rd[1].found && inodes.value > 0 ? (uint64_t)inodes.value : 0;
-	f->online = o.any && f->o->level == KS_FSCK_CHECK;
+	/* Who is not there yet may come at any time; a repair has the volume for itself. */
+	f->online = f->o->level == KS_FSCK_CHECK;
 	return r;
 }
 

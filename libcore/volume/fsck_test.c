@@ -320,6 +320,53 @@ KS_TEST(records_all_repairs)
 	}
 }
 
+/* Somebody comes when the inodes are counted already, and writes. */
+struct late {
+	struct seen s;
+	struct tv *v;
+	struct ks_volume *vol;
+};
+
+static void late_note(void *arg, const struct ks_fsck_problem *p)
+{
+	struct late *l = arg;
+
+	note(&l->s, p);
+}
+
+static void come_late(void *arg, int pass, uint64_t done, uint64_t total, bool end)
+{
+	struct late *l = arg;
+
+	(void)done;
+	(void)total;
+	(void)end;
+	if (pass != 2 || l->vol)
+		return;
+	l->vol = tv_open(l->v, KS_SESSION_TOOL);
+	tv_file(l->vol, KS_ROOT_INO, "late", KS_MIB, 9);
+}
+
+KS_TEST(who_comes_late_is_no_damage)
+{
+	struct late l = { .vol = NULL };
+	struct ks_fsck_opts o = { .problem = late_note, .progress = come_late, .arg = &l };
+	struct ks_fsck_result out = { 0 };
+	struct ks_maint m = { 0 };
+	struct tv v;
+
+	tv_make(&v);
+	l.v = &v;
+	ks_check_ok(ks_maint_open(&m, &v.ref, false));
+	ks_check_ok(ks_fsck(&m, &o, &out));
+	print_seen(&l.s);
+	ks_check(l.vol);
+	ks_check_eq(out.problems, 0);
+	ks_maint_close(&m);
+	ks_check_ok(ks_volume_close(l.vol));
+	tv_remove(&v);
+}
+
 /* ---- damage in the store ---- */
 
 enum touch {
