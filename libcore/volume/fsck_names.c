@@ -79,18 +79,51 @@ static int entry_found(struct ks_fsck *f, struct ks_fsck_problem *p, const struc
 	return r;
 }
 
-static int check_entry(struct ks_fsck *f, const struct ks_rec_dentry *d, bool dir_ok)
+/*
+ * The directory is lost. It is made again, if it can have been there, and so everything in it keeps its name; it has its own if that is still there, and else
+ * goes to /.lost+found. *made: it was, or would be. The entry of what cannot be a directory goes.
+ */
+static int no_directory(struct ks_fsck *f, const struct ks_rec_dentry *d, bool *made)
+{
+	struct ks_arena a = { 0 };
+	struct ks_rec_inode dir = { .ino = d->parent };
+	struct ks_rec_counter next = { .name = ks_fsck_str("next_inode") };
+	struct ks_read rd[] = { { .table = KS_T_INODE, .rec = &dir },
+				{ .table = KS_T_COUNTER, .rec = &next } };
+	struct ks_fsck_problem p = { .ino = d->ino,
+				     .kind = "entry_without_directory",
+				     .repair = KS_FSCK_R_LOSSY,
+				     .text = "stands in a directory that is missing" };
+	struct ks_fsck_write w = { KS_FSCK_DEL, KS_T_DENTRY, d, 0, NULL };
+	int r = ks_engine_read(f->e, rd, 2, &a);
+
+	ks_arena_clear(&a);
+	if (r < 0)
+		return r;
+	*made = !rd[0].found && rd[1].found && d->parent >= KS_FSCK_FIRST_INO && next.value > 0 &&
+		d->parent < (uint64_t)next.value;
+	if (*made) {
+		dir = (struct ks_rec_inode){ .ino = d->parent,
+					     .mode = S_IFDIR | 0700,
+					     .nlink = 2,
+					     .size = 4096,
+					     .change = 1,
+					     .atime_ns = f->now_ns,
+					     .mtime_ns = f->now_ns,
+					     .ctime_ns = f->now_ns,
+					     .btime_ns = f->now_ns };
+		w = (struct ks_fsck_write){ KS_FSCK_PUT, KS_T_INODE, &dir, 0, NULL };
+	}
+	return entry_found(f, &p, d, &w, 1);
+}
+
+static int check_entry(struct ks_fsck *f, const struct ks_rec_dentry *d)
 {
 	struct ks_fsck_problem p = { .ino = d->ino, .repair = KS_FSCK_R_LOSSY };
 	struct ks_fsck_write del = { KS_FSCK_DEL, KS_T_DENTRY, d, 0, NULL };
 	struct ks_rec_dentry right = *d;
 	uint64_t h;
 
-	if (!dir_ok) {
-		p.kind = "entry_without_directory";
-		p.text = "stands in a directory that is missing";
-		return entry_found(f, &p, d, &del, 1);
-	}
 	if (!name_ok(d->name)) {
 		p.kind = "bad_name";
 		p.text = "is not a possible name";
@@ -154,6 +187,7 @@ int ks_fsck_names(struct ks_fsck *f)
 	struct entries e;
 	const struct ks_rec_dentry *d;
 	uint64_t fixed;
+	uint64_t made = 0; /* entries of one directory come together */
 	bool dir_ok;
 	int r = check_root(f);
 
@@ -163,7 +197,15 @@ int ks_fsck_names(struct ks_fsck *f)
 	entries_begin(&e, f);
 	while (r == 0 && (r = entries_next(&e, &d, &dir_ok)) == 0 && d) {
 		f->out.entries++;
-		r = check_entry(f, d, dir_ok);
+		if (!dir_ok && d->parent != made) {
+			bool dir_made;
+
+			r = no_directory(f, d, &dir_made);
+			made = dir_made ? d->parent : 0;
+			dir_ok = dir_made;
+		}
+		if (r == 0 && (dir_ok || made == d->parent))
+			r = check_entry(f, d);
 		/* What was corrected comes by again. */
 		if (r == 0)
 			r = f->out.entries & 1023 ? 0 : ks_fsck_step(f);

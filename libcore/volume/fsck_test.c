@@ -103,6 +103,9 @@ static const struct damage damages[] = {
 	  "dir" },
 	{ "UPDATE dentry SET type=4 WHERE name=" NAME("tiny"), "wrong_entry_type", false, "/tiny" },
 	{ "UPDATE dentry SET hash=hash+1 WHERE name=" NAME("tiny"), "wrong_hash", false, "/tiny" },
+	{ "DELETE FROM inode WHERE ino=%I(dir)", "entry_without_directory", true, "dir/" },
+	{ "DELETE FROM inode WHERE ino=%I(dir);DELETE FROM dentry WHERE name=" NAME("dir"),
+	  "entry_without_directory", true, "sub" },
 	{ "UPDATE dentry SET parent=4000 WHERE name=" NAME("tiny"), "entry_without_directory", true,
 	  "tiny" },
 	{ "UPDATE dentry SET name=" NAME("a/b") " WHERE name=" NAME("tiny"), "bad_name", true,
@@ -318,6 +321,32 @@ KS_TEST(records_all_repairs)
 		expect_clean(&v, d->sql);
 		tv_remove(&v);
 	}
+}
+
+/* Of a directory whose inode is lost, the entries are left. */
+KS_TEST(a_lost_directory_keeps_its_names)
+{
+	struct ks_fsck_result out;
+	struct ks_volume *vol;
+	struct ks_attr a, dir;
+	struct seen s;
+	struct tv v;
+
+	tv_make(&v);
+	tv_sql(&v, "DELETE FROM inode WHERE ino=%I(dir)");
+	ks_check_ok(run(&v, KS_FSCK_ALL, KS_FSCK_EXISTS, &s, &out));
+	print_seen(&s);
+	ks_check(!find(&s, "dangling_entry") && !find(&s, "orphan_inode"));
+	expect_clean(&v, "lost directory");
+	vol = tv_open(&v, KS_SESSION_TOOL);
+	ks_check_ok(ks_vfs_lookup(vol->vfs, &tv_ctx, KS_ROOT_INO, "dir", &dir));
+	ks_check_eq(dir.mode, S_IFDIR | 0700);
+	ks_check_ok(ks_vfs_lookup(vol->vfs, &tv_ctx, dir.ino, "big", &a));
+	ks_check_eq(a.size, 7 * KS_MIB / 2);
+	ks_check_ok(ks_vfs_lookup(vol->vfs, &tv_ctx, dir.ino, "sub", &a));
+	ks_check_ok(ks_vfs_lookup(vol->vfs, &tv_ctx, a.ino, "deep", &a));
+	ks_check_ok(ks_volume_close(vol));
+	tv_remove(&v);
 }
 
 /* Somebody comes when the inodes are counted already, and writes. */
