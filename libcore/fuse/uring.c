@@ -47,7 +47,7 @@
 /* Reads of the access log that wait hold an entry each, and must leave some to others. */
 enum { DEPTH_MIN = KS_LOG_READERS + 2 };
 #define LINGER_NS (50 * 1000)
-enum { PAGE = 4096, DEPTH_MAX = 8, DEPTH_BUDGET = 128, WORKERS = 8 };
+enum { PAGE = 4096, DEPTH_MAX = 8, DEPTH_BUDGET = 128, WORKERS = 8, RETRY_US = 10000 };
 
 #ifndef IORING_SETUP_SINGLE_ISSUER
 #define IORING_SETUP_SINGLE_ISSUER (1U << 12)
@@ -333,6 +333,7 @@ static int linger(struct queue *q)
 static void queue_loop(struct queue *q)
 {
 	bool served = false;
+	bool told = false;
 
 	for (unsigned int k = 0; k < q->u->depth; k++)
 		submit_entry(&q->ent[k], KS_URING_REGISTER);
@@ -344,9 +345,13 @@ static void queue_loop(struct queue *q)
 		if (r >= 0 && !io_uring_cq_ready(&q->ring))
 			r = io_uring_submit_and_wait(&q->ring, 1);
 		served = false;
+		/* Tried again, whatever it is (no memory?): without this thread the programs of its CPU would hang. */
 		if (r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY) {
-			ks_log(KS_LOG_ERROR, "io_uring queue %u: %s", q->id, ks_strerror(-r));
-			break;
+			if (!told)
+				ks_log(KS_LOG_ERROR, "io_uring queue %u: %s", q->id,
+				       ks_strerror(-r));
+			told = true;
+			usleep(RETRY_US);
 		}
 		while (io_uring_peek_cqe(&q->ring, &cqe) == 0) {
 			struct entry *e = io_uring_cqe_get_data(cqe);
