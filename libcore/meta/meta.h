@@ -64,13 +64,13 @@ struct ks_session_info { /* NUL-terminated copies; empty when unknown */
 struct ks_meta_hooks {
 	/* Is this inode open in this process? Called inside a transaction, perhaps on another thread; takes no lock that is held around a meta call. */
 	bool (*is_open)(void *arg, ks_ino_t ino);
-	/* Collects the open inodes of this process for the heartbeat: calls fn for each. Only called by the heartbeat and ks_meta_tick(). */
-	void (*each_open)(void *arg, void (*fn)(void *fn_arg, ks_ino_t ino), void *fn_arg);
+	/* Collects the open inodes of this process for the heartbeat: calls fn for each. Only called by the heartbeat and ks_meta_tick(). 0 or -errno: not all. */
+	int (*each_open)(void *arg, void (*fn)(void *fn_arg, ks_ino_t ino), void *fn_arg);
 	/*
 	 * Forgets every chunk map that was read before the call. Called by the heartbeat before this session passes an epoch, after which what those maps
-	 * named may be deleted. Only called by the heartbeat and ks_meta_tick(), outside transactions. NULL: none are kept.
+	 * named may be deleted. Only called by the heartbeat and ks_meta_tick(), outside transactions. 0 or -errno: not all. NULL: none are kept.
 	 */
-	void (*forget_maps)(void *arg);
+	int (*forget_maps)(void *arg);
 	void *arg;
 	/*
 	 * A session has died. Makes good what it left: 0, it may be forgotten; 1, that cannot be done here, and it stays for others; -errno. Called outside transactions,

@@ -491,7 +491,7 @@ static int claim_open(struct ks_meta *m)
 	/* What this process itself unlinks it claims at once. */
 	if (!m->o.hooks.each_open || (foreign && foreign == atomic_load(&m->seen_foreign)))
 		return 0;
-	m->o.hooks.each_open(m->o.hooks.arg, open_one, &o);
+	r = m->o.hooks.each_open(m->o.hooks.arg, open_one, &o);
 	if (o.nomem)
 		r = -ENOMEM;
 	for (size_t i = 0; r == 0 && i < o.n; i += CLAIM_BATCH) {
@@ -557,12 +557,13 @@ static int pass_body(struct ks_txn *t, void *arg)
 static int pass(struct ks_meta *m, uint64_t id, uint64_t epoch)
 {
 	struct pass_arg p = { .others.s.id = id, .epoch = epoch, .now = ks_clock_real_ns() };
-	int r;
+	int r = 0;
 
 	/* What this process freed itself its own maps do not name any more. */
 	if (m->o.hooks.forget_maps && foreign_moved(m))
-		m->o.hooks.forget_maps(m->o.hooks.arg);
-	r = claim_open(m);
+		r = m->o.hooks.forget_maps(m->o.hooks.arg);
+	if (r == 0)
+		r = claim_open(m);
 	if (r == 0)
 		r = ks_meta_run(m, pass_body, &p);
 	if (r < 0)

@@ -9,6 +9,7 @@
 struct opener {
 	_Atomic uint64_t ino[8];
 	_Atomic unsigned int forgotten;
+	_Atomic bool nomem; /* for what each_open collects */
 };
 
 static bool opener_is_open(void *arg, ks_ino_t ino)
@@ -22,23 +23,27 @@ static bool opener_is_open(void *arg, ks_ino_t ino)
 	return false;
 }
 
-static void opener_each(void *arg, void (*fn)(void *fn_arg, ks_ino_t ino), void *fn_arg)
+static int opener_each(void *arg, void (*fn)(void *fn_arg, ks_ino_t ino), void *fn_arg)
 {
 	struct opener *o = arg;
 
+	if (atomic_load(&o->nomem))
+		return -ENOMEM;
 	for (size_t i = 0; i < KS_ARRAY_SIZE(o->ino); i++) {
 		uint64_t ino = atomic_load(&o->ino[i]);
 
 		if (ino)
 			fn(fn_arg, ino);
 	}
+	return 0;
 }
 
-static void opener_forget(void *arg)
+static int opener_forget(void *arg)
 {
 	struct opener *o = arg;
 
 	atomic_fetch_add(&o->forgotten, 1);
+	return 0;
 }
 
 static struct ks_meta_opts opener_opts(struct opener *o)
@@ -108,6 +113,40 @@ ON_BOTH(own_open_files_stay)
 	ks_check_eq(count_rows(v, KS_T_DELETED), 0);
 	ks_meta_close(m);
 	ks_check_eq(count_rows(v, KS_T_SESSION), 0);
+}
+
+/* Who cannot say what it has open enters no epoch. */
+ON_BOTH(without_memory_open_files_stay)
+{
+	struct opener ob = { .nomem = true };
+	struct ks_meta_opts opb = opener_opts(&ob);
+	struct ks_meta *a = NULL, *b = NULL;
+	struct vol va = *v;
+	uint64_t f;
+
+	ks_check_ok(ks_meta_open(&a, v->url, NULL));
+	ks_check_ok(ks_meta_open(&b, v->url, &opb));
+	va.m = a;
+	start(a);
+	start(b);
+	f = mkfile(&va, ROOT, "f");
+	atomic_store(&ob.ino[0], f);
+	ks_check_ok(ks_meta_unlink(a, ROOT, "f", NULL));
+	for (int i = 0; i < 4; i++) {
+		ks_check_ok(ks_meta_tick(a, 0));
+		ks_check_eq(ks_meta_tick(b, 0), -ENOMEM);
+	}
+	ks_check(exists(a, f));
+	atomic_store(&ob.nomem, false);
+	rounds(a, b);
+	ks_check(exists(a, f));
+	ks_check_eq(count_rows(v, KS_T_CLAIM), 1);
+	atomic_store(&ob.ino[0], 0);
+	ks_check_ok(ks_meta_release(b, f));
+	rounds(a, b);
+	ks_check(!exists(a, f));
+	ks_meta_close(b);
+	ks_meta_close(a);
 }
 
 ON_BOTH(another_sessions_open_files_stay)

@@ -187,8 +187,9 @@ bool ks_vnode_is_doomed(struct ks_vfs *v, struct ks_vnode *vn);
 void ks_vnode_set_priv(struct ks_vfs *v, ks_ino_t ino);
 bool ks_vnode_take_priv(struct ks_vfs *v, struct ks_vnode *vn);
 bool ks_vnode_is_open(void *vfs, ks_ino_t ino);
-void ks_vnode_each_open(void *vfs, void (*fn)(void *fn_arg, ks_ino_t ino), void *fn_arg);
-void ks_vnode_forget_maps(void *vfs);
+int ks_vnode_each_open(void *vfs, void (*fn)(void *fn_arg, ks_ino_t ino),
+		       void *fn_arg) KS_MUST_CHECK;
+int ks_vnode_forget_maps(void *vfs) KS_MUST_CHECK;
 /* One handle that is still open, or NULL; for closing the vfs. */
 struct ks_fh *ks_vnode_any_handle(struct ks_vfs *v);
 uint64_t ks_vnode_count(struct ks_vfs *v);

@@ -266,8 +266,7 @@ static size_t list_shard(struct ks_shard *s, bool report, ks_ino_t *inos, size_t
 	return n;
 }
 
-static void each(struct ks_vfs *v, bool report, void (*fn)(void *fn_arg, ks_ino_t ino),
-		 void *fn_arg)
+static int each(struct ks_vfs *v, bool report, void (*fn)(void *fn_arg, ks_ino_t ino), void *fn_arg)
 {
 	KS_AUTO(ks_freep) ks_ino_t *inos = NULL;
 	size_t room = 0;
@@ -279,9 +278,8 @@ static void each(struct ks_vfs *v, bool report, void (*fn)(void *fn_arg, ks_ino_
 		       need > room) {
 			ks_ino_t *more = realloc(inos, (need + 64) * sizeof(*inos));
 
-			/* Left out they are only claimed a heartbeat later, and a reader with an old map asks again. */
 			if (!more)
-				return;
+				return -ENOMEM;
 			inos = more;
 			room = need + 64;
 		}
@@ -289,11 +287,12 @@ static void each(struct ks_vfs *v, bool report, void (*fn)(void *fn_arg, ks_ino_
 		for (size_t k = 0; k < n; k++)
 			fn(fn_arg, inos[k]);
 	}
+	return 0;
 }
 
-void ks_vnode_each_open(void *vfs, void (*fn)(void *fn_arg, ks_ino_t ino), void *fn_arg)
+int ks_vnode_each_open(void *vfs, void (*fn)(void *fn_arg, ks_ino_t ino), void *fn_arg)
 {
-	each(vfs, true, fn, fn_arg);
+	return each(vfs, true, fn, fn_arg);
 }
 
 static void forget_one(void *arg, ks_ino_t ino)
@@ -306,9 +305,9 @@ static void forget_one(void *arg, ks_ino_t ino)
 	ks_vnode_unpin(arg, vn);
 }
 
-void ks_vnode_forget_maps(void *vfs)
+int ks_vnode_forget_maps(void *vfs)
 {
-	each(vfs, false, forget_one, vfs);
+	return each(vfs, false, forget_one, vfs);
 }
 
 struct ks_fh *ks_vnode_any_handle(struct ks_vfs *v)
