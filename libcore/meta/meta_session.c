@@ -31,6 +31,7 @@
 struct start_arg {
 	struct ks_rec_session s;
 	bool sole;
+	bool late; /* another number is needed */
 };
 
 /* "" when it cannot be known. */
@@ -76,21 +77,28 @@ static void epoch_set(struct ks_txn *t, uint64_t to)
 	ks_txn_update(t, KS_T_COUNTER, &key, &u, 1);
 }
 
-/* The epoch goes up, so that nobody who believed to be alone goes on believing it. */
+/*
+ * The epoch goes up, so that nobody who believed to be alone goes on believing it. Not when a younger session has a number already: who is not among the sessions, and
+ * has a lower number than the last of them, has ended (is_durable()).
+ */
 static int session_insert_body(struct ks_txn *t, void *arg)
 {
 	struct start_arg *a = arg;
-	struct ks_rec_counter epoch;
-	struct ks_read rd = ks_read_counter(&epoch, KS_CNT_EPOCH, 0);
+	struct ks_rec_counter epoch, next;
+	struct ks_read rd[] = { ks_read_counter(&epoch, KS_CNT_EPOCH, 0),
+				ks_read_counter(&next, "next_session", 0) };
 	struct ks_scan s = {
 		.table = KS_T_SESSION, .flags = KS_READ_WEAK, .fn = other_one, .arg = a
 	};
 	int r;
 
 	a->sole = true;
-	r = ks_txn_fetch(t, &rd, 1, &s, 1);
+	r = ks_txn_fetch(t, rd, 2, &s, 1);
 	if (r < 0)
 		return r;
+	a->late = (uint64_t)next.value != a->s.id + 1;
+	if (a->late)
+		return 0;
 	a->s.epoch = (uint64_t)epoch.value + 1;
 	epoch_set(t, a->s.epoch);
 	ks_txn_insert(t, KS_T_SESSION, &a->s);
@@ -116,7 +124,7 @@ static void *heartbeat(void *arg)
 	}
 }
 
-static int session_register(struct ks_meta *m, struct start_arg *a)
+static int session_try(struct ks_meta *m, struct start_arg *a)
 {
 	int r = ks_meta_run(m, session_id_body, a);
 
@@ -124,11 +132,21 @@ static int session_register(struct ks_meta *m, struct start_arg *a)
 		r = ks_session_lock(m, a->s.id);
 	if (r == 0)
 		r = ks_meta_run(m, session_insert_body, a);
-	if (r < 0) {
+	if (r < 0 || a->late) {
 		ks_session_file_remove(m, a->s.id);
 		ks_closep(&m->session_fd);
 		m->session_fd = -1;
 	}
+	return r;
+}
+
+static int session_register(struct ks_meta *m, struct start_arg *a)
+{
+	int r;
+
+	do {
+		r = session_try(m, a);
+	} while (r == 0 && a->late);
 	return r;
 }
 

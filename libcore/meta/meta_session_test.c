@@ -321,6 +321,59 @@ ON_BOTH(sessions_are_listed)
 	ks_check_eq(l.n, 0);
 }
 
+#define TOGETHER 16
+#define NUMBERS 512
+
+struct beginner {
+	pthread_t t;
+	struct ks_meta *m;
+	bool seen[NUMBERS]; /* when this one was there */
+};
+
+static pthread_barrier_t together;
+
+static int see_one(void *arg, const struct ks_session_info *s)
+{
+	bool *seen = arg;
+
+	ks_check(s->id < NUMBERS);
+	seen[s->id] = true;
+	return 0;
+}
+
+static void *begin(void *arg)
+{
+	struct beginner *b = arg;
+
+	pthread_barrier_wait(&together);
+	start(b->m);
+	ks_check_ok(ks_meta_sessions(b->m, see_one, b->seen));
+	return NULL;
+}
+
+/* What has a lower number than another session, and is not there, will not come. */
+ON_BOTH(sessions_appear_in_the_order_of_their_numbers)
+{
+	struct beginner b[TOGETHER] = { { .m = NULL } };
+	bool all[NUMBERS] = { false };
+
+	ks_check_eq(pthread_barrier_init(&together, NULL, TOGETHER), 0);
+	for (int i = 0; i < TOGETHER; i++)
+		ks_check_ok(ks_meta_open(&b[i].m, v->url, NULL));
+	for (int i = 0; i < TOGETHER; i++)
+		ks_check_ok(ks_thread_start(&b[i].t, "begin", begin, &b[i]));
+	for (int i = 0; i < TOGETHER; i++)
+		pthread_join(b[i].t, NULL);
+	ks_check_ok(ks_meta_sessions(v->m, see_one, all));
+	for (int i = 0; i < TOGETHER; i++) {
+		for (uint64_t id = 0; id < ks_meta_session_id(b[i].m); id++)
+			ks_check(b[i].seen[id] || !all[id]);
+	}
+	for (int i = 0; i < TOGETHER; i++)
+		ks_meta_close(b[i].m);
+	pthread_barrier_destroy(&together);
+}
+
 ON_BOTH(an_idle_volume_is_left_alone)
 {
 	struct ks_engine_stats before, after;
