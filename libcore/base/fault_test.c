@@ -21,8 +21,7 @@ static char said[1024];
 /* Others meet the same at the same time. */
 static void *touch(void *arg)
 {
-	(void)arg;
-	map[SIZE / 2] = 1;
+	map[SIZE / 2 + (uintptr_t)arg] = 1;
 	return NULL;
 }
 
@@ -42,7 +41,7 @@ static void fault(void)
 	if (ftruncate(fd, 0) < 0)
 		_exit(1);
 	for (size_t i = 0; i < KS_ARRAY_SIZE(t); i++) {
-		if (ks_thread_start(&t[i], "touch", touch, NULL) < 0)
+		if (ks_thread_start(&t[i], "touch", touch, (void *)(uintptr_t)i) < 0)
 			_exit(1);
 	}
 	for (size_t i = 0; i < KS_ARRAY_SIZE(t); i++)
