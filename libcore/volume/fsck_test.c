@@ -105,7 +105,7 @@ static const struct damage damages[] = {
 	{ "UPDATE dentry SET hash=hash+1 WHERE name=" NAME("tiny"), "wrong_hash", false, "/tiny" },
 	{ "DELETE FROM inode WHERE ino=%I(dir)", "entry_without_directory", true, "dir/" },
 	{ "DELETE FROM inode WHERE ino=%I(dir);DELETE FROM dentry WHERE name=" NAME("dir"),
-	  "entry_without_directory", true, "sub" },
+	  "entry_without_directory", true, "?#" },
 	{ "UPDATE dentry SET parent=4000 WHERE name=" NAME("tiny"), "entry_without_directory", true,
 	  "tiny" },
 	{ "UPDATE dentry SET name=" NAME("a/b") " WHERE name=" NAME("tiny"), "bad_name", true,
