@@ -125,6 +125,8 @@ void ks_meta_make_readonly(struct ks_meta *m);
  */
 int ks_meta_session_start(struct ks_meta *m, uint32_t kind, const char *tool,
 			  const char *mountpoint, const char *socket) KS_MUST_CHECK;
+/* The session goes on without; no hook is called by it any more. Before what the hooks need is taken away. */
+void ks_meta_heartbeat_stop(struct ks_meta *m);
 void ks_meta_session_stop(struct ks_meta *m);
 /* The same, but its record stays, as if the process had been killed. */
 void ks_meta_session_leave(struct ks_meta *m);

@@ -208,20 +208,25 @@ static int session_del_body(struct ks_txn *t, void *arg)
 	return 0;
 }
 
+void ks_meta_heartbeat_stop(struct ks_meta *m)
+{
+	if (!m->thread_on)
+		return;
+	ks_mutex_lock(&m->mu);
+	m->stop = true;
+	pthread_cond_broadcast(&m->cond);
+	ks_mutex_unlock(&m->mu);
+	pthread_join(m->thread, NULL);
+	m->thread_on = false;
+}
+
 static void session_end(struct ks_meta *m, bool forget)
 {
 	struct ks_rec_session s = { .id = atomic_load(&m->session) };
 
 	if (!s.id)
 		return;
-	if (m->thread_on) {
-		ks_mutex_lock(&m->mu);
-		m->stop = true;
-		pthread_cond_broadcast(&m->cond);
-		ks_mutex_unlock(&m->mu);
-		pthread_join(m->thread, NULL);
-		m->thread_on = false;
-	}
+	ks_meta_heartbeat_stop(m);
 	/* Failing that, whoever finds the lock free cleans up. */
 	if (forget && (atomic_load(&m->fenced) || ks_meta_run(m, session_del_body, &s) == 0))
 		ks_session_file_remove(m, s.id);

@@ -186,6 +186,8 @@ int ks_vfs_close(struct ks_vfs *v)
 	if (v->data) {
 		r = ks_vfs_syncfs(v);
 		release_all(v);
+		/* It may hold a file that was open a moment ago. */
+		ks_meta_heartbeat_stop(v->meta);
 		more = ks_data_close(v->data);
 		r = r ? r : more;
 	}
