@@ -33,12 +33,8 @@ static const char *set_tolerance(const char *value)
 }
 
 static const struct ks_opt opts[] = {
-	{ .kind = KS_OPT_K_STRING,
-	  .name = "data",
-	  .arg = "URL",
-	  .value = &arg.data,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "measure a place for blocks, file:///DIR, without a volume" },
+	KS_OPT_STRING_CMD(0, "data", "URL", &arg.data,
+			  "measure a place for blocks, file:///DIR, without a volume"),
 	{ .kind = KS_OPT_K_SIZE,
 	  .name = "big-size",
 	  .arg = "SIZE",
@@ -60,12 +56,8 @@ static const struct ks_opt opts[] = {
 	  .max = 64 * KS_MIB,
 	  .help = "size of one write or read (1M), a multiple of 4k" },
 	KS_OPT_GROUP("Comparison"),
-	{ .kind = KS_OPT_K_STRING,
-	  .name = "baseline",
-	  .arg = "FILE",
-	  .value = &arg.baseline,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "output of an earlier run with --json; exit 4 when a row is worse" },
+	KS_OPT_STRING_CMD(0, "baseline", "FILE", &arg.baseline,
+			  "output of an earlier run with --json; exit 4 when a row is worse"),
 	KS_OPT_CALL(0, "tolerance", "P%", set_tolerance,
 		    "how much worse a row may be than the baseline (20%)"),
 	KS_OPT_END,
@@ -113,20 +105,14 @@ static int measure(const struct ks_bench_place *place, double per_s[KS_BENCH_ROW
 
 static int measure_volume(const char *operand, double per_s[KS_BENCH_ROWS])
 {
-	struct ks_volume_find find = { .config = ks_common.config };
+	struct ks_volume_find find = { .config = ks_common.config, .defaults = ks_cmd_default };
 	struct ks_volume_opts vo = { .session = KS_SESSION_TOOL, .tool = "kiseki-bench" };
 	struct ks_volume *v = NULL;
-	struct ks_volume_ref ref = { 0 };
-	int r = ks_volume_resolve(&ref, operand, &find), closed;
+	int r = ks_volume_open_named(&v, operand, NULL, &find, &vo), closed;
 
-	if (r == 0)
-		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
-	if (r == 0)
-		r = ks_volume_open(&v, &ref, &vo);
 	if (r == 0)
 		r = measure(&(struct ks_bench_place){ .volume = v }, per_s);
 	closed = ks_volume_close(v);
-	ks_volume_ref_clear(&ref);
 	return r < 0 ? r : closed;
 }
 
@@ -165,9 +151,7 @@ int main(int argc, char **argv)
 		r = measure(&(struct ks_bench_place){ .dir = args[0] }, per_s);
 	else if (r == 0)
 		r = measure_volume(args[0], per_s);
-	if (r == -EINTR && ks_cmd_stopped())
-		return ks_cmd_exit(0);
 	if (r < 0)
-		return ks_cmd_exit(ks_cmd_report(r));
+		return ks_cmd_exit(r);
 	return ks_cmd_exit(print_rows(per_s, arg.baseline ? &base : NULL, arg.tolerance));
 }

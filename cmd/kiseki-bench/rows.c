@@ -82,7 +82,7 @@ static void print_json(enum ks_bench_row row, double value, double cost, double 
 		json_object_set_new(j, "baseline", json_real(before));
 		json_object_set_new(j, "worse", json_boolean(worse));
 	}
-	ks_json_print(j);
+	ks_json_item(j, NULL, NULL);
 }
 
 int print_rows(const double per_s[KS_BENCH_ROWS], const struct baseline *base, double tolerance)
@@ -102,7 +102,7 @@ int print_rows(const double per_s[KS_BENCH_ROWS], const struct baseline *base, d
 
 		worse += is_worse;
 		print_row(row, value, cost, before, is_worse);
-		if (ks_common.json && !ks_common.quiet)
+		if (ks_common.json)
 			print_json(row, value, cost, before, is_worse);
 		json_object_set_new(rows, ks_bench_key(row), json_real(value));
 	}

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kiseki-compact: files that were written in many small pieces become files of few. */
-#include "base/clock.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "cli/cmd.h"
@@ -11,12 +9,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 static struct {
 	uint64_t min_slices;
 	uint32_t min_gain;
-	int64_t max_duration_ns, lock_wait_ns;
 	bool check;
 } arg = { .min_slices = 8, .min_gain = 20 };
 
@@ -41,15 +37,8 @@ static const struct ks_opt opts[] = {
 		       "only chunks with so many slices or more (8)"),
 	KS_OPT_CALL(0, "min-gain", "P%", set_min_gain,
 		    "leave a chunk if less of its slices, or their bytes, would go (20%)"),
-	KS_OPT_DURATION(0, "max-duration", &arg.max_duration_ns,
-			"stop cleanly after that (exit 5)"),
-	KS_OPT_DURATION(0, "lock-wait", &arg.lock_wait_ns,
-			"wait so long while another tool is in the way"),
-	{ .kind = KS_OPT_K_FLAG,
-	  .name = "check",
-	  .value = &arg.check,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "like -n, but exit 4 if there is anything to compact" },
+	KS_OPT_FLAG_CMD(0, "check", &arg.check,
+			"like -n, but exit 4 if there is anything to compact"),
 	KS_OPT_END,
 };
 
@@ -64,7 +53,7 @@ static const struct ks_cmd cmd = {
 		    "kiseki-compact -q --max-duration=2h photos:/databases",
 	.opts = opts,
 	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
-		  KS_CMD_BYTES | KS_CMD_CONFIG,
+		  KS_CMD_BYTES | KS_CMD_CONFIG | KS_CMD_LOCK_WAIT | KS_CMD_MAX_DURATION,
 	.max_args = 1,
 	.features = ks_volume_features,
 };
@@ -82,13 +71,14 @@ static void on_item(void *unused, ks_ino_t ino, uint64_t chunk, const struct ks_
 	const char *action = ks_common.dry_run ? "would compact" : "compacted";
 
 	(void)unused;
-	if (!ks_common.verbose || ks_common.quiet)
+	if (!ks_common.verbose)
 		return;
 	if (ks_common.json)
-		ks_json_print(json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I}", "type", "item", "action",
-					action, "inode", (json_int_t)ino, "chunk",
-					(json_int_t)chunk, "before", (json_int_t)r->before, "after",
-					(json_int_t)r->after, "bytes", (json_int_t)r->bytes));
+		ks_json_item(json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I}", "type", "item", "action",
+				       action, "inode", (json_int_t)ino, "chunk", (json_int_t)chunk,
+				       "before", (json_int_t)r->before, "after",
+				       (json_int_t)r->after, "bytes", (json_int_t)r->bytes),
+			     NULL, NULL);
 	else
 		ks_cmd_say("%s inode %ju chunk %ju: %u to %u slices", action, (uintmax_t)ino,
 			   (uintmax_t)chunk, r->before, r->after);
@@ -119,7 +109,7 @@ static void summarise(void)
 			  (json_int_t)done.packs.copied));
 }
 
-static void print_result(const char *volume, int64_t took_ns)
+static void print_result(const char *volume)
 {
 	char size[KS_SIZE_STR];
 	char packs[KS_SIZE_STR];
@@ -131,8 +121,7 @@ static void print_result(const char *volume, int64_t took_ns)
 		   volume, ks_common.dry_run ? "would compact" : "compacted", done.compacted,
 		   done.scanned, done.before, done.after,
 		   ks_common.dry_run ? "would rewrite" : "rewrote", size, done.failed,
-		   (double)took_ns / (double)KS_NS_PER_S,
-		   done.limited ? "; stopped at a limit" : "");
+		   ks_cmd_seconds(), done.limited ? "; stopped at a limit" : "");
 	if (done.packs.packs)
 		ks_cmd_say("%s: %s %" PRIu64 " packs with little alive in them (%s)", volume,
 			   ks_common.dry_run ? "would replace" : "replaced", done.packs.packs,
@@ -143,38 +132,17 @@ static void print_result(const char *volume, int64_t took_ns)
 
 /* ---- running ---- */
 
-static int open_volume(struct ks_volume **v, const struct ks_volume_ref *ref)
-{
-	const struct ks_volume_opts o = { .readonly = ks_common.dry_run,
-					  .session = ks_common.dry_run ? 0 : KS_SESSION_TOOL,
-					  .tool = "kiseki-compact",
-					  .data = { .buffer_bytes = 64 * KS_MIB } };
-	int64_t wait_until = ks_clock_mono_ns() + arg.lock_wait_ns;
-	char uuid[KS_UUID_STR];
-	int r;
-
-	while ((r = ks_volume_open(v, ref, &o)) == -EBUSY && ks_clock_mono_ns() < wait_until &&
-	       !ks_cmd_stopped())
-		usleep(200000);
-	if (r < 0)
-		return r;
-	ks_uuid_format((*v)->settings->uuid, uuid);
-	ks_json_volume((*v)->settings->name, uuid, (*v)->shown_url);
-	return 0;
-}
-
-static int compact(struct ks_volume *v, const char *path, int64_t start)
+static int compact(struct ks_volume *v, const char *path)
 {
 	struct ks_compaction_opts o = { .min_slices = (uint32_t)arg.min_slices,
 					.min_gain = arg.min_gain,
+					.deadline_ns = ks_cmd_deadline(),
 					.dry_run = ks_common.dry_run,
 					.stopped = ks_cmd_stopped_cb,
 					.item = on_item,
 					.failed = on_failed };
 	int r;
 
-	if (arg.max_duration_ns)
-		o.deadline_ns = start + arg.max_duration_ns;
 	ks_progress_start("compact", how_far, NULL);
 	r = ks_compaction(v, path, &o, &done);
 	ks_progress_stop();
@@ -195,42 +163,41 @@ static int exit_code(void)
 }
 
 /* An exit code. */
-static int run(const char *operand, int64_t start)
+static int run(const char *operand)
 {
-	struct ks_volume_find find = { .config = ks_common.config };
+	const struct ks_volume_find find = { .config = ks_common.config,
+					     .defaults = ks_cmd_default };
+	const struct ks_volume_opts vo = { .readonly = ks_common.dry_run,
+					   .session = ks_common.dry_run ? 0 : KS_SESSION_TOOL,
+					   .tool = "kiseki-compact",
+					   .data = { .buffer_bytes = 64 * KS_MIB } };
 	KS_AUTO(ks_volume_closep) struct ks_volume *v = NULL;
-	KS_AUTO(ks_freep) char *volume = NULL;
 	KS_AUTO(ks_freep) char *path = NULL;
-	struct ks_volume_ref ref = { 0 };
-	int code;
-	int r = operand ? ks_volume_split(operand, false, &volume, &path) : 0;
+	int code, r;
 
-	if (r >= 0)
-		r = ks_volume_resolve(&ref, volume, &find);
-	if (r == 0)
-		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
-	if (r == 0)
-		r = open_volume(&v, &ref);
-	ks_volume_ref_clear(&ref);
-	if (r == 0)
-		r = compact(v, path, start);
+	do
+		r = ks_volume_open_named(&v, operand, &path, &find, &vo);
+	while (ks_cmd_wait_busy(r));
+	if (r == 0) {
+		ks_json_volume(v->settings->name, v->settings->uuid, v->shown_url);
+		r = compact(v, path);
+	}
 	/* Before closing raises anything else. */
 	code = r < 0 ? ks_cmd_report(r) : exit_code();
 	if (r == 0)
-		print_result(v->settings->name, ks_clock_mono_ns() - start);
+		print_result(v->settings->name);
 	r = ks_volume_close(ks_steal(&v));
 	return r < 0 ? ks_exit_worse(code, ks_cmd_report(r)) : code;
 }
 
 int main(int argc, char **argv)
 {
-	int64_t start = ks_clock_mono_ns();
 	char **args;
 	int code;
 
 	ks_cmd_parse(&cmd, argc, argv, &args);
 	ks_common.dry_run = ks_common.dry_run || arg.check;
-	code = run(args[0], start);
+	code = run(args[0]);
 	summarise();
 	return ks_cmd_exit(code);
 }

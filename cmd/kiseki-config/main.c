@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kiseki-config: show and change a volume's settings. */
 #include "base/buf.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "cli/cmd.h"
 #include "cli/json.h"
@@ -97,12 +96,12 @@ static const char *source(const struct ks_setting *k, const struct ks_volume_set
 static void show(const struct ks_setting *k, const struct ks_volume_settings *s, bool alone)
 {
 	char text[KS_SETTING_STR];
-	json_t *j;
 
-	if (ks_common.json && !ks_common.quiet) {
-		j = json_pack("{s:s,s:s,s:o,s:s,s:b}", "type", "item", "key", k->key, "value",
-			      value_json(k, s), "source", source(k, s), "changeable", k->quota);
-		ks_json_print(j);
+	if (ks_common.json) {
+		ks_json_item(json_pack("{s:s,s:s,s:o,s:s,s:b}", "type", "item", "key", k->key,
+				       "value", value_json(k, s), "source", source(k, s),
+				       "changeable", k->quota),
+			     NULL, NULL);
 		return;
 	}
 	value_text(k, s, text);
@@ -162,7 +161,7 @@ static int take_line(void *arg, const char *key, const char *value)
 
 static void show_lines(const struct lines *l)
 {
-	for (size_t i = 0; i < l->n && !ks_common.quiet; i++) {
+	for (size_t i = 0; i < l->n; i++) {
 		const struct line *e = &l->v[i];
 		KS_AUTO(ks_freep) char *option = ks_asprintf("--%s", e->key);
 		json_t *j;
@@ -175,11 +174,9 @@ static void show_lines(const struct lines *l)
 		j = json_pack("{s:s,s:s,s:b}", "type", "item", "source", "config", "changeable",
 			      false);
 		/* A file may hold any bytes. */
-		if (j && ks_json_name(j, "key", option, strlen(option)) == 0 &&
-		    ks_json_name(j, "value", e->value, strlen(e->value)) == 0)
-			ks_json_print(j);
-		else
-			json_decref(j);
+		if (j)
+			KS_IGNORE(ks_json_name(j, "key", option, strlen(option)) < 0);
+		ks_json_item(j, "value", e->value);
 	}
 }
 
@@ -193,12 +190,12 @@ static void tell_change(const struct ks_setting *k, const struct ks_volume_setti
 	value_text(k, after, to);
 	ks_cmd_say("%s: %s %s: %s -> %s", after->name,
 		   ks_common.dry_run ? "would change" : "changed", k->key, from, to);
-	if (ks_common.json && !ks_common.quiet) {
-		ks_json_print(json_pack("{s:s,s:s,s:s,s:o,s:o}", "type", "item", "action",
-					ks_common.dry_run ? "would change" : "changed", "key",
-					k->key, "from", value_json(k, before), "value",
-					value_json(k, after)));
-	}
+	if (ks_common.json)
+		ks_json_item(json_pack("{s:s,s:s,s:s,s:o,s:o}", "type", "item", "action",
+				       ks_common.dry_run ? "would change" : "changed", "key",
+				       k->key, "from", value_json(k, before), "value",
+				       value_json(k, after)),
+			     NULL, NULL);
 }
 
 /* A quota below what is there is legal: nothing more can be written until something is deleted. */
@@ -254,7 +251,6 @@ static int run(struct ks_volume_ref *ref, const char *volume, const struct ask *
 	struct ks_volume_opts vo = { .readonly = true, .meta_only = true };
 	KS_AUTO(ks_volume_closep) struct ks_volume *v = NULL;
 	KS_AUTO(lines_clear) struct lines lines = { 0 };
-	char uuid[KS_UUID_STR];
 	size_t shown = 0;
 	int r = ks_volume_resolve(ref, volume, &find);
 
@@ -268,8 +264,7 @@ static int run(struct ks_volume_ref *ref, const char *volume, const struct ask *
 		r = ks_volume_open(&v, ref, &vo);
 	if (r < 0)
 		return r;
-	ks_uuid_format(v->settings->uuid, uuid);
-	ks_json_volume(v->settings->name, uuid, v->shown_url);
+	ks_json_volume(v->settings->name, v->settings->uuid, v->shown_url);
 	if (shown < n)
 		r = change(v->meta, asks, n, changed);
 	for (size_t i = 0; i < n && r == 0; i++) {

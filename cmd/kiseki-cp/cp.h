@@ -8,9 +8,8 @@
 
 struct cp_args {
 	bool recursive, archive, preserve, no_deref, deref, one_fs, update, no_target, no_clobber,
-		verify, checksum, compare, remove, force, yes, nul;
+		verify, checksum, compare, remove, force, nul;
 	uint64_t max_delete, max_errors, rate_down, rate_up;
-	int64_t max_duration_ns;
 	int64_t uid, gid; /* -1: not given */
 	struct ks_mode_change chmod;
 	struct ks_copy_filter *filter;
@@ -63,7 +62,7 @@ bool cp_may_delete(void *unused, uint64_t n);
 void cp_on_item(void *unused, const char *action, const char *from, const char *to, uint64_t bytes);
 void cp_on_error(void *unused, const char *path, const char *op, int err, const char *text,
 		 const char *hint);
-void cp_print(const struct ks_copy_counts *n, int64_t took_ns);
+void cp_print(const struct ks_copy_counts *n);
 void cp_summarise(const struct cp_ends *e, const struct ks_copy_counts *n);
 
 #endif

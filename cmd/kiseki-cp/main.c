@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 static void poll_counts(void *arg_copy, struct ks_progress_now *now)
 {
@@ -19,11 +18,12 @@ static void poll_counts(void *arg_copy, struct ks_progress_now *now)
 	now->done_bytes = n.bytes;
 }
 
-static int64_t deadline_ns; /* 0: none */
 static _Atomic bool too_late;
 
 static bool stop(void *list)
 {
+	int64_t deadline_ns = ks_cmd_deadline();
+
 	(void)list;
 	if (deadline_ns && ks_clock_mono_ns() >= deadline_ns)
 		too_late = true;
@@ -63,7 +63,7 @@ static struct ks_copy_opts make_opts(const struct cp_ends *e, struct cp_list *li
 		.on_item = ks_common.verbose ? cp_on_item : NULL,
 		.on_error = cp_on_error,
 		.on_difference = cp_on_difference,
-		.may_delete = isatty(STDIN_FILENO) && !arg.yes ? cp_may_delete : NULL,
+		.may_delete = ks_cmd_can_ask() && !ks_common.yes ? cp_may_delete : NULL,
 		.next_path = list ? cp_list_next : NULL,
 		.stop = stop,
 		.arg = list,
@@ -99,7 +99,6 @@ static int copy(struct cp_ends *e, struct cp_list *list)
 {
 	struct ks_copy_opts o = make_opts(e, list);
 	struct ks_copy_counts n = { 0 };
-	int64_t start = ks_clock_mono_ns();
 	struct ks_copy *c = NULL;
 	int r = ks_copy_new(&c, &o);
 
@@ -111,7 +110,7 @@ static int copy(struct cp_ends *e, struct cp_list *list)
 	ks_copy_now(c, &n);
 	ks_copy_free(c);
 	if (r == 0 || (r == -EINTR && !ks_cmd_stopped()))
-		cp_print(&n, ks_clock_mono_ns() - start);
+		cp_print(&n);
 	if (n.acls_lost) {
 		ks_cmd_note("kiseki-cp: %" PRIu64
 			    " access control lists were not copied: the target has none",
@@ -119,10 +118,7 @@ static int copy(struct cp_ends *e, struct cp_list *list)
 	}
 	say_why_stopped(&n);
 	cp_summarise(e, &n);
-	/* A stop is told by the signal. */
-	if (r == -EINTR && ks_cmd_stopped())
-		return KS_EXIT_OK;
-	return r < 0 && r != -EINTR ? r : exit_code(&n);
+	return r < 0 && (r != -EINTR || ks_cmd_stopped()) ? r : exit_code(&n);
 }
 
 /* A deep tree holds some descriptors per level. */
@@ -174,8 +170,6 @@ int main(int argc, char **argv)
 
 	check_usage(args, n);
 	raise_limits();
-	if (arg.max_duration_ns)
-		deadline_ns = ks_clock_mono_ns() + arg.max_duration_ns;
 	r = cp_open(&e, args, n);
 	if (r == 0 && arg.files_from)
 		r = cp_list_open(&list, arg.files_from, arg.nul);

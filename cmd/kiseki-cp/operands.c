@@ -17,7 +17,7 @@ struct operand {
 /* The volume among those found, or a new one. */
 static int find_volume(struct cp_ends *e, struct operand *o)
 {
-	struct ks_volume_find find = { .config = ks_common.config };
+	struct ks_volume_find find = { .config = ks_common.config, .defaults = ks_cmd_default };
 	struct ks_volume_ref ref = { 0 };
 	int r = ks_volume_resolve(&ref, o->volume, &find);
 
@@ -30,7 +30,7 @@ static int find_volume(struct cp_ends *e, struct operand *o)
 		}
 	}
 	e->volumes[e->nvolumes++].ref = ref;
-	return ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
+	return 0;
 }
 
 static int parse(struct cp_ends *e, struct operand *o, const char *text)

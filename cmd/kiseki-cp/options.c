@@ -122,17 +122,6 @@ static const char *set_bwlimit(const char *value)
 	return NULL;
 }
 
-#define CALL(l, n, a, f, h)                                                                        \
-	{                                                                                          \
-		.kind = KS_OPT_K_CALL, .letter = (l), .name = (n), .arg = (a), .call = (f),        \
-		.flags = KS_OPT_NOCONFIG, .help = (h)                                              \
-	}
-#define RISKY(l, n, v, h)                                                                          \
-	{                                                                                          \
-		.kind = KS_OPT_K_FLAG, .letter = (l), .name = (n), .value = (v),                   \
-		.flags = KS_OPT_NOCONFIG, .help = (h)                                              \
-	}
-
 static const struct ks_opt opts[] = {
 	KS_OPT_FLAG('r', "recursive", &arg.recursive, "copy directories with what is in them"),
 	KS_OPT_FLAG('a', "archive", &arg.archive, "-r -P and everything that --preserve knows"),
@@ -154,51 +143,44 @@ static const struct ks_opt opts[] = {
 	KS_OPT_FLAG('c', "checksum", &arg.checksum, "skip files whose content is equal"),
 	KS_OPT_FLAG(0, "no-clobber", &arg.no_clobber, "skip what exists already"),
 	KS_OPT_FLAG(0, "ignore-existing", &arg.no_clobber, "the same"),
-	CALL(0, "exclude", "PATTERN", set_exclude,
-	     "leave out what matches; the first that matches counts"),
-	CALL(0, "include", "PATTERN", set_include,
-	     "copy what matches, whatever a later --exclude says"),
-	CALL(0, "exclude-from", "FILE", cp_exclude_from, "leave out what a line of FILE matches"),
-	{ .kind = KS_OPT_K_STRING,
-	  .name = "files-from",
-	  .arg = "FILE",
-	  .value = &arg.files_from,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "copy the paths in FILE, or - for stdin, below SOURCE to below DEST" },
-	RISKY('0', "null", &arg.nul, "the names in such a FILE end with a NUL"),
-	RISKY(0, "delete", &arg.remove, "delete from DEST what SOURCE does not have; with -r"),
+	KS_OPT_CALL_CMD(0, "exclude", "PATTERN", set_exclude,
+			"leave out what matches; the first that matches counts"),
+	KS_OPT_CALL_CMD(0, "include", "PATTERN", set_include,
+			"copy what matches, whatever a later --exclude says"),
+	KS_OPT_CALL_CMD(0, "exclude-from", "FILE", cp_exclude_from,
+			"leave out what a line of FILE matches"),
+	KS_OPT_STRING_CMD(0, "files-from", "FILE", &arg.files_from,
+			  "copy the paths in FILE, or - for stdin, below SOURCE to below DEST"),
+	KS_OPT_FLAG_CMD('0', "null", &arg.nul, "the names in such a FILE end with a NUL"),
+	KS_OPT_FLAG_CMD(0, "delete", &arg.remove,
+			"delete from DEST what SOURCE does not have; with -r"),
 	{ .kind = KS_OPT_K_INTEGER,
 	  .name = "max-delete",
 	  .arg = "N",
 	  .value = &arg.max_delete,
 	  .max = INT64_MAX,
 	  .help = "delete at most N entries, then exit with 5" },
-	RISKY(0, "force", &arg.force, "--delete also when SOURCE is empty"),
-	RISKY('y', "yes", &arg.yes, "do not ask before many deletions"),
+	KS_OPT_FLAG_CMD(0, "force", &arg.force, "--delete also when SOURCE is empty"),
 	KS_OPT_GROUP("How"),
 	KS_OPT_FLAG('T', "no-target-directory", &arg.no_target,
 		    "DEST is the copy, never a place to put it in"),
-	{ .kind = KS_OPT_K_STRING,
-	  .letter = 't',
-	  .name = "target-directory",
-	  .arg = "DIR",
-	  .value = &arg.target_dir,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "put every SOURCE into DIR" },
-	CALL(0, "chown", "USER:GROUP", set_chown, "give the copies this owner, group, or both"),
-	CALL(0, "chmod", "MODE", set_chmod, "change the copies' permissions, as chmod(1)"),
+	KS_OPT_STRING_CMD('t', "target-directory", "DIR", &arg.target_dir,
+			  "put every SOURCE into DIR"),
+	KS_OPT_CALL_CMD(0, "chown", "USER:GROUP", set_chown,
+			"give the copies this owner, group, or both"),
+	KS_OPT_CALL_CMD(0, "chmod", "MODE", set_chmod,
+			"change the copies' permissions, as chmod(1)"),
 	KS_OPT_ENUM(0, "reflink", "WHEN", reflink_names, &arg.reflink,
 		    "share data within a volume: auto (default), always, never"),
 	KS_OPT_FLAG(0, "verify", &arg.verify, "read back and compare what was written"),
-	RISKY(0, "compare", &arg.compare, "copy nothing; tell differences, and exit with 4"),
+	KS_OPT_FLAG_CMD(0, "compare", &arg.compare,
+			"copy nothing; tell differences, and exit with 4"),
 	{ .kind = KS_OPT_K_INTEGER,
 	  .name = "max-errors",
 	  .arg = "N",
 	  .value = &arg.max_errors,
 	  .max = INT64_MAX,
 	  .help = "stop after N failures; 0: never" },
-	KS_OPT_DURATION(0, "max-duration", &arg.max_duration_ns,
-			"stop cleanly after DUR, and exit with 5"),
 	KS_OPT_CALL(0, "bwlimit", "DOWN[:UP]", set_bwlimit,
 		    "bytes a second out of volumes, and into them"),
 	KS_OPT_END,
@@ -219,7 +201,7 @@ const struct ks_cmd cp_cmd = {
 		    "kiseki-cp -au --delete /srv/album photos:/",
 	.opts = opts,
 	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
-		  KS_CMD_BYTES | KS_CMD_JOBS | KS_CMD_CONFIG,
+		  KS_CMD_BYTES | KS_CMD_JOBS | KS_CMD_CONFIG | KS_CMD_YES | KS_CMD_MAX_DURATION,
 	.min_args = 1,
 	.max_args = -1,
 	.features = ks_volume_features,

@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* report.c: what kiseki-cp says. */
-#include "base/clock.h"
-#include "base/hash.h"
 #include "base/size.h"
 #include "cli/json.h"
-#include "cli/progress.h"
 #include "cp.h"
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 void cp_on_item(void *unused, const char *action, const char *from, const char *to, uint64_t bytes)
@@ -15,8 +11,6 @@ void cp_on_item(void *unused, const char *action, const char *from, const char *
 	json_t *j;
 
 	(void)unused;
-	if (ks_common.quiet)
-		return;
 	if (!ks_common.json) {
 		if (!arg.to_stdout)
 			ks_cmd_say("%s%s: %s%s%s", ks_common.dry_run ? "would be " : "", action,
@@ -25,11 +19,9 @@ void cp_on_item(void *unused, const char *action, const char *from, const char *
 	}
 	j = json_pack("{s:s,s:s,s:I}", "type", "item", "action", action, "bytes",
 		      (json_int_t)bytes);
-	if (j && ks_json_name(j, "path", to, strlen(to)) == 0 &&
-	    (!*from || ks_json_name(j, "from", from, strlen(from)) == 0))
-		ks_json_print(j);
-	else
-		json_decref(j);
+	if (j && *from)
+		KS_IGNORE(ks_json_name(j, "from", from, strlen(from)) < 0); /* printed without */
+	ks_json_item(j, "path", to);
 }
 
 void cp_on_error(void *unused, const char *path, const char *op, int err, const char *text,
@@ -44,40 +36,22 @@ void cp_on_error(void *unused, const char *path, const char *op, int err, const 
 
 void cp_on_difference(void *unused, const char *path, const char *why)
 {
-	json_t *j;
-
 	(void)unused;
-	if (ks_common.quiet)
-		return;
-	if (!ks_common.json) {
-		ks_cmd_say("%s: %s", path, why);
-		return;
-	}
-	j = json_pack("{s:s,s:s,s:s}", "type", "item", "action", "differs", "why", why);
-	if (j && ks_json_name(j, "path", path, strlen(path)) == 0)
-		ks_json_print(j);
+	if (ks_common.json)
+		ks_json_item(
+			json_pack("{s:s,s:s,s:s}", "type", "item", "action", "differs", "why", why),
+			"path", path);
 	else
-		json_decref(j);
+		ks_cmd_say("%s: %s", path, why);
 }
 
 #define ASK_ABOVE 100
 
 bool cp_may_delete(void *unused, uint64_t n)
 {
-	char *line = NULL;
-	size_t size = 0;
-	bool yes;
-
 	(void)unused;
 	ks_cmd_note("kiseki-cp: %" PRIu64 " entries of DEST are not in SOURCE", n);
-	if (n <= ASK_ABOVE)
-		return true;
-	ks_progress_lock();
-	fprintf(stderr, "Delete %" PRIu64 " entries? [y/N] ", n);
-	yes = getline(&line, &size, stdin) > 0 && (*line == 'y' || *line == 'Y');
-	ks_progress_unlock();
-	free(line);
-	return yes;
+	return n <= ASK_ABOVE || ks_cmd_ask("delete %" PRIu64 " entries?", n);
 }
 
 static void print_compared(const struct ks_copy_counts *n)
@@ -87,11 +61,11 @@ static void print_compared(const struct ks_copy_counts *n)
 		   n->files + n->symlinks + n->others, n->dirs, n->different, n->failed);
 }
 
-void cp_print(const struct ks_copy_counts *n, int64_t took_ns)
+void cp_print(const struct ks_copy_counts *n)
 {
 	char size[KS_SIZE_STR];
 	char rate[KS_SIZE_STR];
-	double s = (double)took_ns / (double)KS_NS_PER_S;
+	double s = ks_cmd_seconds();
 	uint64_t files = n->files + n->links + n->symlinks + n->others;
 
 	if (arg.to_stdout)
@@ -118,12 +92,9 @@ void cp_print(const struct ks_copy_counts *n, int64_t took_ns)
 void cp_summarise(const struct cp_ends *e, const struct ks_copy_counts *n)
 {
 	const struct ks_volume *v = e->to.volume ? e->to.volume : e->n ? e->from[0].volume : NULL;
-	char uuid[KS_UUID_STR];
 
-	if (v) {
-		ks_uuid_format(v->settings->uuid, uuid);
-		ks_json_volume(v->settings->name, uuid, v->shown_url);
-	}
+	if (v)
+		ks_json_volume(v->settings->name, v->settings->uuid, v->shown_url);
 	ks_json_summary("counts",
 			json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "files",
 				  (json_int_t)n->files, "dirs", (json_int_t)n->dirs, "symlinks",

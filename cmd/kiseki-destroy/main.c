@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kiseki-destroy: delete a volume, with all that is in it. */
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/size.h"
@@ -13,29 +12,13 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-static struct {
-	bool yes, keep_data;
-	int64_t lock_wait_ns;
-} arg;
+static bool keep_data;
 
 static struct ks_destroy d; /* also for the progress line */
 
 static const struct ks_opt opts[] = {
-	{ .kind = KS_OPT_K_FLAG,
-	  .letter = 'y',
-	  .name = "yes",
-	  .value = &arg.yes,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "do not ask" },
-	{ .kind = KS_OPT_K_FLAG,
-	  .name = "keep-data",
-	  .value = &arg.keep_data,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "delete the metadata only, leave the objects" },
-	KS_OPT_DURATION(0, "lock-wait", &arg.lock_wait_ns,
-			"wait so long while somebody has the volume open"),
+	KS_OPT_FLAG_CMD(0, "keep-data", &keep_data, "delete the metadata only, leave the objects"),
 	KS_OPT_END,
 };
 
@@ -49,7 +32,7 @@ static const struct ks_cmd cmd = {
 		    "kiseki-destroy --yes scratch",
 	.opts = opts,
 	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
-		  KS_CMD_BYTES | KS_CMD_CONFIG,
+		  KS_CMD_BYTES | KS_CMD_CONFIG | KS_CMD_YES | KS_CMD_LOCK_WAIT,
 	.min_args = 1,
 	.max_args = 1,
 	.features = ks_volume_features,
@@ -68,11 +51,12 @@ static void on_item(void *unused, const char *key, uint64_t bytes)
 	const char *action = ks_common.dry_run ? "would delete" : "deleted";
 
 	(void)unused;
-	if (!ks_common.verbose || ks_common.quiet)
+	if (!ks_common.verbose)
 		return;
 	if (ks_common.json)
-		ks_json_print(json_pack("{s:s,s:s,s:s,s:I}", "type", "item", "action", action,
-					"object", key, "bytes", (json_int_t)bytes));
+		ks_json_item(json_pack("{s:s,s:s,s:s,s:I}", "type", "item", "action", action,
+				       "object", key, "bytes", (json_int_t)bytes),
+			     NULL, NULL);
 	else
 		ks_cmd_say("%s %s", action, key);
 }
@@ -90,7 +74,7 @@ static void describe(FILE *f, const char *name)
 		"data      %s%s\n"
 		"holds     %" PRIu64 " files and directories, %s\n",
 		name, uuid, d.begun ? "  (partly destroyed already)" : "", d.ref.shown_url,
-		d.m.data_url, arg.keep_data ? "  (stays)" : "", d.usage.inodes, size);
+		d.m.data_url, keep_data ? "  (stays)" : "", d.usage.inodes, size);
 }
 
 /* ---- asking ---- */
@@ -98,19 +82,12 @@ static void describe(FILE *f, const char *name)
 /* Only who types the name means this volume. */
 static bool confirm(const char *name)
 {
-	char line[256];
-
-	if (arg.yes)
+	if (ks_common.yes)
 		return true;
-	if (!isatty(STDIN_FILENO))
+	if (!ks_cmd_can_ask())
 		ks_cmd_usage("there is no terminal to ask on: --yes destroys without asking");
 	describe(stderr, name);
-	fprintf(stderr, "There is no way back. The name of the volume to destroy: ");
-	fflush(stderr);
-	if (!fgets(line, sizeof(line), stdin))
-		return false;
-	line[strcspn(line, "\n")] = '\0';
-	return strcmp(line, name) == 0;
+	return ks_cmd_ask_word(name, "there is no way back; the name of the volume to destroy");
 }
 
 /* ---- running ---- */
@@ -134,29 +111,26 @@ static int done(int r, const char *name)
 	if (d.unknown || d.left)
 		ks_cmd_note("%s: %" PRIu64 " objects and files that are not Kiseki's stay",
 			    d.m.data_url, ks_max(d.unknown, (uint64_t)1));
-	if (arg.keep_data && !ks_common.dry_run)
+	if (keep_data && !ks_common.dry_run)
 		ks_cmd_note("%s: the objects stay", d.m.data_url);
 	return KS_EXIT_OK;
 }
 
 static int destroy(const struct ks_volume_ref *ref)
 {
-	const struct ks_destroy_opts o = { .keep_data = arg.keep_data,
+	const struct ks_destroy_opts o = { .keep_data = keep_data,
 					   .dry_run = ks_common.dry_run,
 					   .stop = ks_cmd_stopped_cb,
 					   .item = on_item };
-	int64_t wait_until = ks_clock_mono_ns() + arg.lock_wait_ns;
-	char uuid[KS_UUID_STR];
 	char name[64];
 	int r;
 
-	while ((r = ks_destroy_open(&d, ref, &o)) == -EBUSY && ks_clock_mono_ns() < wait_until &&
-	       !ks_cmd_stopped())
-		usleep(200000);
+	do
+		r = ks_destroy_open(&d, ref, &o);
+	while (ks_cmd_wait_busy(r));
 	if (r < 0)
 		return ks_cmd_report(r);
-	ks_uuid_format(d.m.settings->uuid, uuid);
-	ks_json_volume(d.m.settings->name, uuid, d.ref.shown_url);
+	ks_json_volume(d.m.settings->name, d.m.settings->uuid, d.ref.shown_url);
 	snprintf(name, sizeof(name), "%s", d.m.settings->name);
 	if (ks_common.dry_run && !ks_common.quiet && !ks_common.json)
 		describe(stdout, name);
@@ -172,7 +146,7 @@ static int destroy(const struct ks_volume_ref *ref)
 
 int main(int argc, char **argv)
 {
-	struct ks_volume_find find = { .no_default = true };
+	struct ks_volume_find find = { .no_default = true, .defaults = ks_cmd_default };
 	struct ks_volume_ref ref = { 0 };
 	char **args;
 	int code;
@@ -181,8 +155,6 @@ int main(int argc, char **argv)
 	ks_cmd_parse(&cmd, argc, argv, &args);
 	find.config = ks_common.config;
 	r = ks_volume_resolve(&ref, args[0], &find);
-	if (r == 0)
-		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
 	code = r < 0 ? ks_cmd_report(r) : destroy(&ref);
 	ks_json_summary("counts",
 			json_pack("{s:I,s:I,s:I}", "objects", (json_int_t)d.objects, "bytes",

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kiseki-dump: a volume as an archive. */
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "cli/cmd.h"
@@ -24,28 +23,11 @@ static struct {
 } arg = { .output = "-" };
 
 static const struct ks_opt opts[] = {
-	{ .kind = KS_OPT_K_FLAG,
-	  .name = "meta",
-	  .value = &arg.meta,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "the metadata (this is the default)" },
-	{ .kind = KS_OPT_K_FLAG,
-	  .name = "files",
-	  .value = &arg.files,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "the files, for any tar" },
-	{ .kind = KS_OPT_K_FLAG,
-	  .name = "blocks",
-	  .value = &arg.blocks,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "the metadata and the data: the whole volume" },
-	{ .kind = KS_OPT_K_STRING,
-	  .letter = 'o',
-	  .name = "output",
-	  .arg = "FILE",
-	  .value = &arg.output,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "write to FILE; - is stdout (the default)" },
+	KS_OPT_FLAG_CMD(0, "meta", &arg.meta, "the metadata (this is the default)"),
+	KS_OPT_FLAG_CMD(0, "files", &arg.files, "the files, for any tar"),
+	KS_OPT_FLAG_CMD(0, "blocks", &arg.blocks, "the metadata and the data: the whole volume"),
+	KS_OPT_STRING_CMD('o', "output", "FILE", &arg.output,
+			  "write to FILE; - is stdout (the default)"),
 	KS_OPT_ENUM(0, "format", "FORMAT", formats, &arg.format, "pax, or with --files zip"),
 	KS_OPT_ENUM(0, "compress", "HOW", compressions, &arg.compress,
 		    "zstd, gzip, xz, lz4, none; auto: by FILE's suffix, else zstd"),
@@ -91,18 +73,13 @@ static void on_error(void *unused, const char *path, int err, const char *text)
 
 static void on_item(void *unused, const char *path, uint64_t bytes)
 {
-	json_t *j;
-
 	(void)unused;
-	if (!ks_common.json) {
+	if (ks_common.json)
+		ks_json_item(json_pack("{s:s,s:s,s:I}", "type", "item", "action", "dumped", "bytes",
+				       (json_int_t)bytes),
+			     "path", path);
+	else
 		ks_cmd_note("%s", path);
-		return;
-	}
-	j = json_pack("{s:s,s:s,s:I}", "type", "item", "action", "dumped", "bytes",
-		      (json_int_t)bytes);
-	if (j)
-		ks_json_name(j, "path", path, strlen(path));
-	ks_json_print(j);
 }
 
 static enum ks_dump_what what(void)
@@ -111,10 +88,10 @@ static enum ks_dump_what what(void)
 }
 
 /* The archive may be on stdout: then this goes to stderr. */
-static void say(int64_t took_ns)
+static void say(void)
 {
 	void (*out)(const char *fmt, ...) = strcmp(arg.output, "-") == 0 ? ks_cmd_note : ks_cmd_say;
-	double s = (double)took_ns / (double)KS_NS_PER_S;
+	double s = ks_cmd_seconds();
 	char size[KS_SIZE_STR], data[KS_SIZE_STR];
 
 	ks_cmd_size(done.out_bytes, size);
@@ -143,7 +120,7 @@ static void say(int64_t took_ns)
 static void summarise(const char *meta_url)
 {
 	if (*done.uuid)
-		ks_json_volume(done.name, done.uuid, meta_url);
+		ks_json_volume_text(done.name, done.uuid, meta_url);
 	ks_json_summary("counts",
 			json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "inodes",
 				  (json_int_t)done.inodes, "slices", (json_int_t)done.slices,
@@ -157,11 +134,10 @@ static void summarise(const char *meta_url)
 
 static int dump(const char *operand)
 {
-	struct ks_volume_find find = { .config = ks_common.config };
+	struct ks_volume_find find = { .config = ks_common.config, .defaults = ks_cmd_default };
 	struct ks_volume_ref ref = { 0 };
 	KS_AUTO(ks_freep) char *volume = NULL;
 	KS_AUTO(ks_freep) char *path = NULL;
-	int64_t start = ks_clock_mono_ns();
 	struct ks_dump_opts o = { .what = what(),
 				  .output = arg.output,
 				  .format = (enum ks_arc_format)arg.format,
@@ -176,8 +152,6 @@ static int dump(const char *operand)
 			     operand);
 	if (r >= 0)
 		r = ks_volume_resolve(&ref, volume, &find);
-	if (r == 0)
-		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
 	o.path = path;
 	if (r == 0) {
 		ks_progress_start("dump", how_far, NULL);
@@ -187,15 +161,14 @@ static int dump(const char *operand)
 	summarise(ref.shown_url);
 	ks_volume_ref_clear(&ref);
 	if (r == 0)
-		say(ks_clock_mono_ns() - start);
+		say();
 	if (r == 0 && done.failed) {
 		ks_cmd_error("%" PRIu64 " of them could not be read, and are missing or damaged "
 			     "in the archive too",
 			     done.failed);
 		r = KS_EXIT_PARTIAL;
 	}
-	/* A stop is told by the signal. */
-	return r == -EINTR && ks_cmd_stopped() ? KS_EXIT_OK : r;
+	return r;
 }
 
 static void check_args(void)

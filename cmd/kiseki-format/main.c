@@ -6,6 +6,7 @@
 #include "cli/cmd.h"
 #include "cli/json.h"
 #include "volume/format.h"
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,7 +113,7 @@ static void print(const char *operand, const struct ks_format_result *r)
 
 static void summarise(const struct ks_format_result *r)
 {
-	ks_json_volume(r->name, r->uuid, r->meta_url);
+	ks_json_volume_text(r->name, r->uuid, r->meta_url);
 	ks_json_summary("created", json_boolean(r->created));
 	ks_json_summary("data", json_string(r->data_url));
 	ks_json_summary("block_size", json_integer((json_int_t)r->block_size));
@@ -122,12 +123,11 @@ static void summarise(const struct ks_format_result *r)
 int main(int argc, char **argv)
 {
 	struct ks_format_result res = { 0 };
-	const char *slash = strrchr(argv[0], '/');
 	char **args;
 	int r;
 
 	/* mkfs(8) calls mkfs.TYPE. */
-	if (strcmp(slash ? slash + 1 : argv[0], "mkfs.kiseki") == 0)
+	if (strcmp(program_invocation_short_name, "mkfs.kiseki") == 0)
 		cmd.name = "mkfs.kiseki";
 	ks_cmd_parse(&cmd, argc, argv, &args);
 	arg.operand = args[0];

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 static struct {
-	int64_t grace_ns, max_duration_ns, lock_wait_ns;
+	int64_t grace_ns;
 	uint64_t max_delete;
 	unsigned int only;
 	bool check, force;
@@ -60,20 +60,10 @@ static const struct ks_opt opts[] = {
 	  .min = 1,
 	  .value = &arg.max_delete,
 	  .help = "stop after N objects (exit 5)" },
-	KS_OPT_DURATION(0, "max-duration", &arg.max_duration_ns,
-			"stop cleanly after that (exit 5)"),
-	KS_OPT_DURATION(0, "lock-wait", &arg.lock_wait_ns,
-			"wait so long while another tool is in the way"),
-	{ .kind = KS_OPT_K_FLAG,
-	  .name = "check",
-	  .value = &arg.check,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "like -n, but exit 4 if there is anything to reclaim" },
-	{ .kind = KS_OPT_K_FLAG,
-	  .name = "force",
-	  .value = &arg.force,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "also when more than half of the objects look like garbage" },
+	KS_OPT_FLAG_CMD(0, "check", &arg.check,
+			"like -n, but exit 4 if there is anything to reclaim"),
+	KS_OPT_FLAG_CMD(0, "force", &arg.force,
+			"also when more than half of the objects look like garbage"),
 	KS_OPT_END,
 };
 
@@ -87,7 +77,7 @@ static const struct ks_cmd cmd = {
 		    "kiseki-gc -q --max-duration=1h photos",
 	.opts = opts,
 	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
-		  KS_CMD_BYTES | KS_CMD_CONFIG,
+		  KS_CMD_BYTES | KS_CMD_CONFIG | KS_CMD_LOCK_WAIT | KS_CMD_MAX_DURATION,
 	.max_args = 1,
 	.features = ks_volume_features,
 };
@@ -97,12 +87,13 @@ static const struct ks_cmd cmd = {
 static void on_item(void *unused, const char *key, uint64_t bytes, const char *why)
 {
 	(void)unused;
-	if (!ks_common.verbose || ks_common.quiet)
+	if (!ks_common.verbose)
 		return;
 	if (ks_common.json)
-		ks_json_print(json_pack("{s:s,s:s,s:s,s:s,s:I}", "type", "item", "action",
-					ks_common.dry_run ? "would delete" : "deleted", "object",
-					key, "why", why, "bytes", (json_int_t)bytes));
+		ks_json_item(json_pack("{s:s,s:s,s:s,s:s,s:I}", "type", "item", "action",
+				       ks_common.dry_run ? "would delete" : "deleted", "object",
+				       key, "why", why, "bytes", (json_int_t)bytes),
+			     NULL, NULL);
 	else
 		ks_cmd_say("%s %s (%s)", ks_common.dry_run ? "would delete" : "deleted", key, why);
 }
@@ -178,14 +169,14 @@ static void print_preview(const struct ks_gc_result *r)
 	ks_cmd_say("dry run: nothing deleted");
 }
 
-static void print_result(const char *volume, const struct ks_gc_result *r, int64_t took_ns)
+static void print_result(const char *volume, const struct ks_gc_result *r)
 {
 	char size[KS_SIZE_STR];
 
 	ks_cmd_size(r->deleted_bytes, size);
 	ks_cmd_say("%s: reclaimed %s (%" PRIu64 " objects) in %.1f s; kept %" PRIu64
 		   " objects that are young or in use%s",
-		   volume, size, r->deleted_objects, (double)took_ns / (double)KS_NS_PER_S,
+		   volume, size, r->deleted_objects, ks_cmd_seconds(),
 		   r->young.objects + r->live.objects, r->limited ? "; stopped at a limit" : "");
 	if (r->waiting.objects && !ks_common.quiet)
 		ks_cmd_note("%s: %" PRIu64 " objects wait for a session that still may read them",
@@ -213,20 +204,17 @@ static int open_volume(struct ks_maint *m, const struct ks_volume_ref *ref)
 /* An exit code, or -errno. */
 static int collect(struct ks_maint *m, const struct ks_volume_ref *ref, struct ks_gc_result *out)
 {
-	int64_t wait_until = ks_clock_mono_ns() + arg.lock_wait_ns;
 	struct ks_gc_opts o = { .what = arg.only,
 				.dry_run = ks_common.dry_run,
 				.force = arg.force,
 				.grace_ns = arg.grace_ns,
+				.deadline_ns = ks_cmd_deadline(),
 				.max_delete = arg.max_delete,
 				.stopped = ks_cmd_stopped_cb,
 				.item = on_item,
 				.progress = on_progress };
-	char uuid[KS_UUID_STR];
 	int r;
 
-	if (arg.max_duration_ns)
-		o.deadline_ns = ks_clock_mono_ns() + arg.max_duration_ns;
 	for (;;) {
 		r = open_volume(m, ref);
 		if (r == 0) {
@@ -234,15 +222,12 @@ static int collect(struct ks_maint *m, const struct ks_volume_ref *ref, struct k
 			r = ks_gc(m, &o, out);
 			ks_progress_stop();
 		}
-		if (r != -EBUSY || ks_clock_mono_ns() >= wait_until || ks_cmd_stopped())
+		if (!ks_cmd_wait_busy(r))
 			break;
 		ks_maint_close(m);
-		usleep(200000);
 	}
-	if (m->settings) {
-		ks_uuid_format(m->settings->uuid, uuid);
-		ks_json_volume(m->settings->name, uuid, m->shown_url);
-	}
+	if (m->settings)
+		ks_json_volume(m->settings->name, m->settings->uuid, m->shown_url);
 	return r;
 }
 
@@ -264,11 +249,10 @@ static int exit_code(const struct ks_gc_result *r)
 
 int main(int argc, char **argv)
 {
-	struct ks_volume_find find = { .config = NULL };
+	struct ks_volume_find find = { .defaults = ks_cmd_default };
 	struct ks_volume_ref ref = { 0 };
 	struct ks_gc_result out = { 0 };
 	struct ks_maint m = { 0 };
-	int64_t start = ks_clock_mono_ns();
 	char **args;
 	int r;
 
@@ -276,8 +260,6 @@ int main(int argc, char **argv)
 	ks_common.dry_run = ks_common.dry_run || arg.check;
 	find.config = ks_common.config;
 	r = ks_volume_resolve(&ref, args[0], &find);
-	if (r == 0)
-		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
 	if (r == 0 && arg.grace_ns < least_grace())
 		ks_cmd_usage("--grace is at least 1h: younger objects may belong to a write that "
 			     "is under way");
@@ -288,7 +270,7 @@ int main(int argc, char **argv)
 		if (ks_common.dry_run)
 			print_preview(&out);
 		else
-			print_result(m.settings->name, &out, ks_clock_mono_ns() - start);
+			print_result(m.settings->name, &out);
 		r = exit_code(&out);
 	} else {
 		r = ks_cmd_report(r); /* before closing raises anything else */

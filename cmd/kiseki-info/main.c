@@ -2,7 +2,6 @@
 /* kiseki-info: what a file of a volume is made of; and whose an object is. */
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "cli/cmd.h"
@@ -42,12 +41,8 @@ static const struct ks_opt opts[] = {
 	  .value = &arg.slice,
 	  .flags = KS_OPT_NOCONFIG,
 	  .help = "the files that slice N is part of" },
-	{ .kind = KS_OPT_K_STRING,
-	  .name = "object",
-	  .arg = "KEY",
-	  .value = &arg.object,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "the files that have data in that object" },
+	KS_OPT_STRING_CMD(0, "object", "KEY", &arg.object,
+			  "the files that have data in that object"),
 	KS_OPT_END,
 };
 
@@ -199,24 +194,15 @@ static int about(struct ks_meta *m, const struct ks_attr *a, bool pieces)
 
 /* ---- finding it ---- */
 
-static int open_volume(const char *volume, struct ks_volume **out)
+static int open_volume(const char *operand, char **path, struct ks_volume **out)
 {
-	struct ks_volume_find find = { .config = ks_common.config };
+	struct ks_volume_find find = { .config = ks_common.config, .defaults = ks_cmd_default };
 	struct ks_volume_opts vo = { .readonly = true, .meta_only = true };
-	struct ks_volume_ref ref = { 0 };
-	char uuid[KS_UUID_STR];
-	int r = ks_volume_resolve(&ref, volume, &find);
+	int r = ks_volume_open_named(out, operand, path, &find, &vo);
 
 	if (r == 0)
-		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
-	if (r == 0)
-		r = ks_volume_open(out, &ref, &vo);
-	ks_volume_ref_clear(&ref);
-	if (r < 0)
-		return r;
-	ks_uuid_format((*out)->settings->uuid, uuid);
-	ks_json_volume((*out)->settings->name, uuid, (*out)->shown_url);
-	return 0;
+		ks_json_volume((*out)->settings->name, (*out)->settings->uuid, (*out)->shown_url);
+	return r;
 }
 
 static int about_inode(struct ks_meta *m, ks_ino_t ino, bool pieces)
@@ -265,17 +251,16 @@ static int in_mount(const char *path, char **mountpoint, ks_ino_t *ino)
 static int about_operand(const char *operand)
 {
 	KS_AUTO(ks_volume_closep) struct ks_volume *v = NULL;
-	KS_AUTO(ks_freep) char *volume = NULL;
 	KS_AUTO(ks_freep) char *path = NULL;
 	KS_AUTO(ks_freep) char *mountpoint = NULL;
 	struct ks_attr a;
 	ks_ino_t ino = 0;
-	int r = 0;
+	int r;
 
 	if (strstr(operand, ":/") || in_mount(operand, &mountpoint, &ino) < 0)
-		r = ks_volume_split(operand, false, &volume, &path);
-	if (r >= 0)
-		r = open_volume(mountpoint ? mountpoint : volume, &v);
+		r = open_volume(operand, &path, &v);
+	else
+		r = open_volume(mountpoint, NULL, &v);
 	if (r == 0 && ino)
 		return about_inode(v->meta, ino, true);
 	if (r == 0)
@@ -302,7 +287,7 @@ static int by_number(const char *volume)
 			     "blocks/A/B/SLICE_BLOCK_SIZE and packs/A/PACK",
 			     arg.object);
 	}
-	r = open_volume(volume, &v);
+	r = open_volume(volume, NULL, &v);
 	if (r < 0)
 		return r;
 	if (arg.inode)
@@ -334,7 +319,7 @@ int main(int argc, char **argv)
 			putchar('\n');
 		r = asked ? by_number(args[0]) : about_operand(args[i]);
 		/* The others are still shown. */
-		if (r < 0 && r != -EINTR)
+		if (r < 0)
 			code = ks_exit_worse(code, ks_cmd_report(r));
 	}
 	ks_json_summary("counts", json_pack("{s:I,s:I}", "inodes", (json_int_t)counts.inodes,

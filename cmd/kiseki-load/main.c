@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kiseki-load: a volume from a dump; any archive into a directory of a volume. */
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "cli/cmd.h"
@@ -21,27 +20,12 @@ static struct {
 } arg;
 
 static const struct ks_opt opts[] = {
-	{ .kind = KS_OPT_K_STRING,
-	  .name = "data",
-	  .arg = "URL",
-	  .value = &arg.data,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "where the data is, or with a dump of all goes" },
-	{ .kind = KS_OPT_K_FLAG,
-	  .name = "take-over",
-	  .value = &arg.take_over,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "VOLUME owns its data from now on; no other may write" },
-	{ .kind = KS_OPT_K_FLAG,
-	  .name = "new-uuid",
-	  .value = &arg.new_uuid,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "another identity than the dumped volume's" },
-	{ .kind = KS_OPT_K_FLAG,
-	  .name = "verify-only",
-	  .value = &arg.verify_only,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "read and check FILE, load nothing" },
+	KS_OPT_STRING_CMD(0, "data", "URL", &arg.data,
+			  "where the data is, or with a dump of all goes"),
+	KS_OPT_FLAG_CMD(0, "take-over", &arg.take_over,
+			"VOLUME owns its data from now on; no other may write"),
+	KS_OPT_FLAG_CMD(0, "new-uuid", &arg.new_uuid, "another identity than the dumped volume's"),
+	KS_OPT_FLAG_CMD(0, "verify-only", &arg.verify_only, "read and check FILE, load nothing"),
 	KS_OPT_END,
 };
 
@@ -84,7 +68,8 @@ static void how_far(void *unused, struct ks_progress_now *out)
 static void summarise_load(bool into)
 {
 	if (*loaded.uuid && into)
-		ks_json_volume(loaded.name, loaded.uuid, loaded.meta_url ? loaded.meta_url : "");
+		ks_json_volume_text(loaded.name, loaded.uuid,
+				    loaded.meta_url ? loaded.meta_url : "");
 	ks_json_summary("counts",
 			json_pack("{s:I,s:I,s:I,s:I,s:I}", "inodes", (json_int_t)loaded.inodes,
 				  "slices", (json_int_t)loaded.slices, "records",
@@ -178,21 +163,16 @@ static void on_error(void *unused, const char *path, int err, const char *text)
 
 static void on_item(void *unused, const char *path, uint64_t bytes)
 {
-	json_t *j;
-
 	(void)unused;
-	if (!ks_common.json) {
+	if (ks_common.json)
+		ks_json_item(json_pack("{s:s,s:s,s:I}", "type", "item", "action", "unpacked",
+				       "bytes", (json_int_t)bytes),
+			     "path", path);
+	else
 		ks_cmd_say("%s", path);
-		return;
-	}
-	j = json_pack("{s:s,s:s,s:I}", "type", "item", "action", "unpacked", "bytes",
-		      (json_int_t)bytes);
-	if (j)
-		ks_json_name(j, "path", path, strlen(path));
-	ks_json_print(j);
 }
 
-static void say_unpacked(const char *operand, const char *file, int64_t took_ns)
+static void say_unpacked(const char *operand, const char *file)
 {
 	char size[KS_SIZE_STR];
 
@@ -204,47 +184,29 @@ static void say_unpacked(const char *operand, const char *file, int64_t took_ns)
 		ks_cmd_say("Unpacked %" PRIu64 " files and %" PRIu64
 			   " directories into %s, %s in %.1f s",
 			   unpacked.files + unpacked.others, unpacked.dirs, operand, size,
-			   (double)took_ns / (double)KS_NS_PER_S);
+			   ks_cmd_seconds());
 	}
 	if (unpacked.absolute)
 		ks_cmd_note("kiseki-load: absolute names were unpacked below %s", operand);
 }
 
-static int open_volume(const char *volume, struct ks_volume **out)
-{
-	struct ks_volume_find find = { .config = ks_common.config };
-	struct ks_volume_opts vo = { .session = KS_SESSION_TOOL, .tool = "kiseki-load" };
-	struct ks_volume_ref ref = { 0 };
-	char uuid[KS_UUID_STR];
-	int r = ks_volume_resolve(&ref, volume, &find);
-
-	if (r == 0)
-		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
-	if (r == 0)
-		r = ks_volume_open(out, &ref, &vo);
-	ks_volume_ref_clear(&ref);
-	if (r < 0)
-		return r;
-	assert(*out);
-	ks_uuid_format((*out)->settings->uuid, uuid);
-	ks_json_volume((*out)->settings->name, uuid, (*out)->shown_url);
-	return 0;
-}
-
 static int unpack(const char *operand, const char *volume, const char *path, const char *file)
 {
+	struct ks_volume_find find = { .config = ks_common.config, .defaults = ks_cmd_default };
+	struct ks_volume_opts vo = { .session = KS_SESSION_TOOL, .tool = "kiseki-load" };
 	struct ks_unpack_opts o = { .file = file,
 				    .path = path,
 				    .jobs = (unsigned int)ks_common.jobs,
 				    .error = on_error,
 				    .item = ks_common.verbose ? on_item : NULL,
 				    .stopped = ks_cmd_stopped_cb };
-	int64_t start = ks_clock_mono_ns();
 	struct ks_volume *v = NULL;
 	int r = 0, closed;
 
 	if (!arg.verify_only)
-		r = open_volume(volume, &v);
+		r = ks_volume_open_named(&v, volume, NULL, &find, &vo);
+	if (v)
+		ks_json_volume(v->settings->name, v->settings->uuid, v->shown_url);
 	o.volume = v;
 	if (r == 0) {
 		ks_progress_start("load", how_far_unpack, NULL);
@@ -257,12 +219,12 @@ static int unpack(const char *operand, const char *volume, const char *path, con
 				  (json_int_t)unpacked.dirs, "bytes", (json_int_t)unpacked.bytes,
 				  "failed", (json_int_t)unpacked.failed));
 	if (r == 0)
-		say_unpacked(operand, file, ks_clock_mono_ns() - start);
-	if (r < 0 && r != -EINTR)
+		say_unpacked(operand, file);
+	if (r < 0)
 		r = ks_cmd_report(r);
 	closed = ks_volume_close(v);
 	if (closed < 0)
-		r = ks_exit_worse(r < 0 ? 0 : r, ks_cmd_report(closed));
+		r = ks_exit_worse(r, ks_cmd_report(closed));
 	if (r == 0 && unpacked.failed) {
 		r = unpacked.files + unpacked.others + unpacked.dirs
 			    ? KS_EXIT_PARTIAL
@@ -311,9 +273,6 @@ int main(int argc, char **argv)
 	/* Names in archives are characters; which bytes those are must not depend on who calls. */
 	setlocale(LC_CTYPE, "C.UTF-8"); // NOLINT(concurrency-mt-unsafe): the only thread yet
 	r = run(args, n);
-	/* A stop is told by the signal. */
-	if (r == -EINTR && ks_cmd_stopped())
-		r = KS_EXIT_OK;
 	ks_load_result_clear(&loaded);
 	return ks_cmd_exit(r);
 }

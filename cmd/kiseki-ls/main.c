@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kiseki-ls: list files of a volume without a mount. */
 #include "base/buf.h"
-#include "base/hash.h"
 #include "cli/cmd.h"
 #include "cli/json.h"
 #include "ls.h"
@@ -42,37 +41,24 @@ static const struct ks_cmd cmd = {
 
 static int list(const char *operand, bool several)
 {
-	struct ks_volume_find find = { .config = ks_common.config };
+	struct ks_volume_find find = { .config = ks_common.config, .defaults = ks_cmd_default };
 	struct ks_list_opts o = { .recursive = arg.recursive,
 				  .targets = arg.details || ks_common.json,
 				  .stop = ks_cmd_stopped_cb };
 	struct ks_volume_opts vo = { .readonly = true, .meta_only = true };
 	KS_AUTO(ks_volume_closep) struct ks_volume *v = NULL;
-	struct ks_volume_ref ref = { 0 };
-	KS_AUTO(ks_freep) char *volume = NULL;
 	KS_AUTO(ks_freep) char *path = NULL;
 	KS_AUTO(ks_freep) char *prefix = NULL;
-	char uuid[KS_UUID_STR];
-	int r = operand ? ks_volume_split(operand, false, &volume, &path) : 0;
+	int r = ks_volume_open_named(&v, operand, &path, &find, &vo);
 
-	if (r >= 0)
-		r = ks_volume_resolve(&ref, volume, &find);
-	if (r == 0)
-		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
-	if (r == 0)
-		r = ks_volume_open(&v, &ref, &vo);
-	if (r == 0) {
-		ks_uuid_format(v->settings->uuid, uuid);
-		ks_json_volume(v->settings->name, uuid, v->shown_url);
-		if (several)
-			prefix = ks_asprintf("%s%s%s", operand, path ? "" : ":/",
-					     path && *path && path[strlen(path) - 1] != '/' ? "/"
-											    : "");
-		out.prefix = prefix ? prefix : "";
-		r = ks_list(v->meta, path ? path : "/", &o, ls_entry, NULL);
-	}
-	ks_volume_ref_clear(&ref);
-	return r;
+	if (r < 0)
+		return r;
+	ks_json_volume(v->settings->name, v->settings->uuid, v->shown_url);
+	if (several)
+		prefix = ks_asprintf("%s%s%s", operand, path ? "" : ":/",
+				     path && *path && path[strlen(path) - 1] != '/' ? "/" : "");
+	out.prefix = prefix ? prefix : "";
+	return ks_list(v->meta, path ? path : "/", &o, ls_entry, NULL);
 }
 
 int main(int argc, char **argv)
@@ -90,7 +76,7 @@ int main(int argc, char **argv)
 		int r = list(args[i], n > 1);
 
 		/* The others are still listed. */
-		if (r < 0 && r != -EINTR)
+		if (r < 0)
 			code = ks_exit_worse(code, ks_cmd_report(r));
 	}
 	ks_json_summary("counts", json_pack("{s:I}", "entries", (json_int_t)out.entries));

@@ -88,10 +88,6 @@ static void put_json(const struct ks_list_entry *e)
 	char mode[8];
 	json_t *j = json_pack("{s:s,s:s}", "type", "item", "kind", ks_cmd_kind(a->mode));
 
-	if (!j || !path || ks_json_name(j, "path", path, strlen(path)) < 0) {
-		json_decref(j);
-		return;
-	}
 	snprintf(mode, sizeof(mode), "%04o", a->mode & 07777);
 	json_object_set_new(j, "inode", json_integer((json_int_t)a->ino));
 	json_object_set_new(j, "mode", json_string(mode));
@@ -104,7 +100,7 @@ static void put_json(const struct ks_list_entry *e)
 	if (e->target)
 		KS_IGNORE(ks_json_name(j, "target", e->target, strlen(e->target)) <
 			  0); /* printed without */
-	ks_json_print(j);
+	ks_json_item(j, "path", path ? path : "");
 }
 
 int ls_entry(void *unused, const struct ks_list_entry *e)

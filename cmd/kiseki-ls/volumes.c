@@ -46,18 +46,14 @@ static int compare(const void *a, const void *b)
 static int print_one(const char *name, const struct ks_volume_find *find)
 {
 	struct ks_volume_ref ref = { 0 };
-	json_t *j;
 	int r = arg.details || ks_common.json ? ks_volume_resolve(&ref, name, find) : 0;
 
 	if (r == 0)
 		out.entries++;
-	if (r == 0 && ks_common.json && !ks_common.quiet) {
-		j = json_pack("{s:s,s:s}", "type", "item", "name", name);
-		if (j && ks_json_name(j, "meta", ref.shown_url, strlen(ref.shown_url)) == 0)
-			ks_json_print(j);
-		else
-			json_decref(j);
-	} else if (r == 0 && !ks_common.json && !ks_common.quiet) {
+	if (r == 0 && ks_common.json) {
+		ks_json_item(json_pack("{s:s,s:s}", "type", "item", "name", name), "meta",
+			     ref.shown_url);
+	} else if (r == 0 && !ks_common.quiet) {
 		fputs(name, stdout);
 		if (arg.details)
 			printf("%s%s", arg.plain ? "\t" : "  ", ref.shown_url);

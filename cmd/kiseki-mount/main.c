@@ -102,15 +102,13 @@ static int enter_namespace(void)
 
 static int find_volume(const char *operand)
 {
-	struct ks_volume_find find = { .config = ks_common.config };
+	struct ks_volume_find find = { .config = ks_common.config, .defaults = ks_cmd_default };
 	KS_AUTO(ks_freep) char *volume = NULL;
 	int r = operand ? ks_volume_split(operand, false, &volume, &arg.subdir) : 0;
 
 	if (r < 0)
 		return r;
 	r = ks_volume_resolve(&arg.ref, volume, &find);
-	if (r == 0)
-		r = ks_volume_config(&find, arg.ref.name, ks_cmd_default, NULL);
 	if (r < 0)
 		return r;
 	mount_o_again();
@@ -162,8 +160,7 @@ static int run(void)
 
 int main(int argc, char **argv)
 {
-	const char *slash = argv[0] ? strrchr(argv[0], '/') : NULL;
-	bool is_helper = argv[0] && strncmp(slash ? slash + 1 : argv[0], "mount.", 6) == 0;
+	bool is_helper = strncmp(program_invocation_short_name, "mount.", 6) == 0;
 	char **args;
 	int n = ks_cmd_parse(is_helper ? &as_helper : &as_tool, argc, argv, &args);
 	int r = enter_namespace();

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kiseki-rm: remove files and trees of a volume without a mount. */
 #include "base/buf.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "cli/cmd.h"
@@ -25,33 +24,13 @@ static struct ks_rm_result done;
 static struct ks_summary_sum would; /* of a dry run */
 
 static const struct ks_opt opts[] = {
-	{ .kind = KS_OPT_K_FLAG,
-	  .letter = 'r',
-	  .name = "recursive",
-	  .value = &arg.recursive,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "directories, with all that is in them" },
-	{ .kind = KS_OPT_K_FLAG,
-	  .letter = 'f',
-	  .name = "force",
-	  .value = &arg.force,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "what is not there is no mistake; never ask" },
-	{ .kind = KS_OPT_K_FLAG,
-	  .letter = 'i',
-	  .name = "interactive",
-	  .value = &arg.ask,
-	  .help = "ask before each operand" },
-	{ .kind = KS_OPT_K_FLAG,
-	  .letter = 'I',
-	  .name = "interactive-once",
-	  .value = &arg.ask_once,
-	  .help = "ask once, before -r or more than three operands" },
-	{ .kind = KS_OPT_K_FLAG,
-	  .name = "no-preserve-root",
-	  .value = &arg.everything,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "with -r: empty a volume whose root is named" },
+	KS_OPT_FLAG_CMD('r', "recursive", &arg.recursive, "directories, with all that is in them"),
+	KS_OPT_FLAG_CMD('f', "force", &arg.force, "what is not there is no mistake; never ask"),
+	KS_OPT_FLAG_CMD('i', "interactive", &arg.ask, "ask before each operand"),
+	KS_OPT_FLAG_CMD('I', "interactive-once", &arg.ask_once,
+			"ask once, before -r or more than three operands"),
+	KS_OPT_FLAG_CMD(0, "no-preserve-root", &arg.everything,
+			"with -r: empty a volume whose root is named"),
 	KS_OPT_END,
 };
 
@@ -83,7 +62,6 @@ static void how_far(void *unused, struct ks_progress_now *out)
 static void told(const char *action, const char *where, const char *path, bool dir)
 {
 	KS_AUTO(ks_freep) char *whole = ks_asprintf("%s:%s", where, path);
-	json_t *j;
 
 	if (!ks_common.verbose || ks_common.quiet || !whole)
 		return;
@@ -95,12 +73,9 @@ static void told(const char *action, const char *where, const char *path, bool d
 		ks_progress_unlock();
 		return;
 	}
-	j = json_pack("{s:s,s:s,s:s}", "type", "item", "action", action, "kind",
-		      dir ? "directory" : "file");
-	if (j && ks_json_name(j, "path", whole, strlen(whole)) == 0)
-		ks_json_print(j);
-	else
-		json_decref(j);
+	ks_json_item(json_pack("{s:s,s:s,s:s}", "type", "item", "action", action, "kind",
+			       dir ? "directory" : "file"),
+		     "path", whole);
 }
 
 static void on_item(void *where, const char *path, bool dir, int err)
@@ -120,32 +95,6 @@ static void on_item(void *where, const char *path, bool dir, int err)
 	else if (err == -EBADMSG)
 		ks_cmd_hint("run kiseki-fsck");
 	ks_json_error(path, "remove", err, text);
-}
-
-/* ---- asking ---- */
-
-static bool yes(void)
-{
-	char line[16];
-
-	fflush(stderr);
-	if (!fgets(line, sizeof(line), stdin))
-		return false;
-	return *line == 'y' || *line == 'Y';
-}
-
-static bool ask(const char *operand, bool dir)
-{
-	fprintf(stderr, "kiseki-rm: remove %s%s%s? ", dir ? "directory " : "", operand,
-		dir && arg.recursive ? " and all that is in it" : "");
-	return yes();
-}
-
-static bool ask_for_all(int n)
-{
-	fprintf(stderr, "kiseki-rm: remove %d operand%s%s? ", n, n == 1 ? "" : "s",
-		arg.recursive ? " recursively" : "");
-	return yes();
 }
 
 /* ---- removing ---- */
@@ -213,7 +162,8 @@ static int remove_path(struct ks_volume *v, const char *operand, const char *pat
 		return r;
 	if (ks_common.dry_run)
 		return preview(v->meta, path);
-	if (arg.ask && !ask(operand, dir))
+	if (arg.ask && !ks_cmd_ask("remove %s%s%s?", dir ? "directory " : "", operand,
+				   dir && arg.recursive ? " and all that is in it" : ""))
 		return 0;
 	o.arg = where;
 	ks_progress_start("rm", how_far, NULL);
@@ -240,25 +190,17 @@ static int close_volume(void)
 
 static int open_volume(const char *volume)
 {
-	struct ks_volume_find find = { .config = ks_common.config };
+	struct ks_volume_find find = { .config = ks_common.config, .defaults = ks_cmd_default };
 	struct ks_volume_opts vo = { .readonly = ks_common.dry_run,
 				     .meta_only = true,
 				     .session = ks_common.dry_run ? 0 : KS_SESSION_TOOL,
 				     .tool = "kiseki-rm" };
-	struct ks_volume_ref ref = { 0 };
-	char uuid[KS_UUID_STR];
-	int r = ks_volume_resolve(&ref, volume, &find);
+	int r = ks_volume_open_named(&opened, volume, NULL, &find, &vo);
 
-	if (r == 0)
-		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
-	if (r == 0)
-		r = ks_volume_open(&opened, &ref, &vo);
-	ks_volume_ref_clear(&ref);
 	if (r < 0)
 		return r;
 	opened_as = strdup(volume);
-	ks_uuid_format(opened->settings->uuid, uuid);
-	ks_json_volume(opened->settings->name, uuid, opened->shown_url);
+	ks_json_volume(opened->settings->name, opened->settings->uuid, opened->shown_url);
 	return opened_as ? 0 : -ENOMEM;
 }
 
@@ -282,7 +224,7 @@ static int run(const char *operand)
 		found = true;
 		r = remove_path(opened, operand, path);
 	}
-	if (r == 0 || r == -EINTR || (r == -ENOENT && arg.force && found))
+	if (r == 0 || (r == -ENOENT && arg.force && found))
 		return code;
 	code = ks_exit_worse(code, ks_cmd_report(r));
 	return r == -EISDIR ? KS_EXIT_USAGE : code;
@@ -314,9 +256,11 @@ int main(int argc, char **argv)
 
 	if (arg.force || ks_common.dry_run)
 		arg.ask = arg.ask_once = false;
-	if ((arg.ask || arg.ask_once) && !isatty(STDIN_FILENO))
+	if ((arg.ask || arg.ask_once) && !ks_cmd_can_ask())
 		ks_cmd_usage("there is no terminal to ask on; without -i and -I nothing is asked");
-	if (arg.ask_once && !arg.ask && (arg.recursive || n > MANY) && !ask_for_all(n))
+	if (arg.ask_once && !arg.ask && (arg.recursive || n > MANY) &&
+	    !ks_cmd_ask("remove %d operand%s%s?", n, n == 1 ? "" : "s",
+			arg.recursive ? " recursively" : ""))
 		return ks_cmd_exit(0);
 	for (int i = 0; i < n && !ks_cmd_stopped(); i++)
 		code = ks_exit_worse(code, run(args[i])); /* the others are still removed */

@@ -34,13 +34,8 @@ static struct {
 static const struct ks_opt opts[] = {
 	KS_OPT_FLAG(0, "prometheus", &arg.prometheus,
 		    "the counters as OpenMetrics text, to be scraped"),
-	{ .kind = KS_OPT_K_STRING,
-	  .letter = 'o',
-	  .name = "output",
-	  .arg = "FILE",
-	  .value = &arg.output,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "with --prometheus: replace FILE, at once, and anew every INTERVAL" },
+	KS_OPT_STRING_CMD('o', "output", "FILE", &arg.output,
+			  "with --prometheus: replace FILE, at once, and anew every INTERVAL"),
 	KS_OPT_END,
 };
 

@@ -7,11 +7,7 @@
 struct status_args arg;
 
 static const struct ks_opt opts[] = {
-	{ .kind = KS_OPT_K_FLAG,
-	  .name = "check",
-	  .value = &arg.check,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "exit 4 unless the volume is healthy" },
+	KS_OPT_FLAG_CMD(0, "check", &arg.check, "exit 4 unless the volume is healthy"),
 	KS_OPT_FLAG(0, "sessions", &arg.sessions, "list every session, and not the first five"),
 	KS_OPT_END,
 };
@@ -32,7 +28,7 @@ static const struct ks_cmd cmd = {
 
 int main(int argc, char **argv)
 {
-	struct ks_volume_find find = { .config = NULL };
+	struct ks_volume_find find = { .defaults = ks_cmd_default };
 	struct ks_volume_ref ref = { 0 };
 	struct ks_status s = { 0 };
 	char **args;
@@ -41,8 +37,6 @@ int main(int argc, char **argv)
 	ks_cmd_parse(&cmd, argc, argv, &args);
 	find.config = ks_common.config;
 	r = ks_volume_resolve(&ref, args[0], &find);
-	if (r == 0)
-		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
 	if (r == 0)
 		r = ks_status_get(&s, &ref);
 	if (r == 0) {

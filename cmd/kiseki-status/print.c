@@ -127,11 +127,9 @@ static json_t *json_sessions(const struct ks_status *s)
 
 void status_summarise(const struct ks_status *s)
 {
-	char uuid[KS_UUID_STR];
 	json_t *data;
 
-	ks_uuid_format(s->settings.uuid, uuid);
-	ks_json_volume(s->settings.name, uuid, s->meta_url);
+	ks_json_volume(s->settings.name, s->settings.uuid, s->meta_url);
 	ks_json_summary("healthy", json_boolean(s->problems == 0));
 	ks_json_summary("format", json_integer(s->settings.format_version));
 	ks_json_summary("created", ks_json_time(s->settings.created_ns));

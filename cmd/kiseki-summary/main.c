@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kiseki-summary: how much is in a tree of a volume. */
 #include "base/buf.h"
-#include "base/hash.h"
 #include "base/size.h"
 #include "cli/cmd.h"
 #include "cli/json.h"
@@ -91,15 +90,11 @@ static void put_item(const struct ks_summary_sum *s, const char *kind, const cha
 {
 	json_t *j = sum_json(s);
 
-	if (!j || ks_json_name(j, "path", path, strlen(path)) < 0) {
-		json_decref(j);
-		return;
-	}
 	json_object_set_new(j, "kind", json_string(kind));
 	json_object_set_new(j, "depth", json_integer(level));
 	if (entries)
 		json_object_set_new(j, "entries", json_integer((json_int_t)entries));
-	ks_json_print(j);
+	ks_json_item(j, "path", path);
 }
 
 static void put_json(const struct ks_summary *s, const char *path, unsigned int level)
@@ -138,29 +133,18 @@ static void put(const struct ks_summary *s, const char *name, bool first)
 
 static int sum_up(const char *operand, bool first)
 {
-	struct ks_volume_find find = { .config = ks_common.config };
+	struct ks_volume_find find = { .config = ks_common.config, .defaults = ks_cmd_default };
 	struct ks_volume_opts vo = { .readonly = true, .meta_only = true };
 	struct ks_summary_opts o = { .stop = ks_cmd_stopped_cb, .seen = &seen };
 	KS_AUTO(ks_volume_closep) struct ks_volume *v = NULL;
-	struct ks_volume_ref ref = { 0 };
-	KS_AUTO(ks_freep) char *volume = NULL;
 	KS_AUTO(ks_freep) char *path = NULL;
 	KS_AUTO(ks_freep) char *name = NULL;
 	struct ks_summary *s = NULL;
-	char uuid[KS_UUID_STR];
-	int r = operand ? ks_volume_split(operand, false, &volume, &path) : 0;
+	int r = ks_volume_open_named(&v, operand, &path, &find, &vo);
 
-	if (r >= 0)
-		r = ks_volume_resolve(&ref, volume, &find);
-	if (r == 0)
-		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
-	if (r == 0)
-		r = ks_volume_open(&v, &ref, &vo);
-	ks_volume_ref_clear(&ref);
 	if (r < 0)
 		return r;
-	ks_uuid_format(v->settings->uuid, uuid);
-	ks_json_volume(v->settings->name, uuid, v->shown_url);
+	ks_json_volume(v->settings->name, v->settings->uuid, v->shown_url);
 	o.depth = (unsigned int)arg.depth;
 	o.entries = (unsigned int)arg.entries;
 	name = ks_asprintf("%s%s", operand ? operand : v->settings->name, path ? "" : ":/");
@@ -185,7 +169,7 @@ int main(int argc, char **argv)
 		int r = sum_up(args[i], i == 0);
 
 		/* The others are still added up. */
-		if (r < 0 && r != -EINTR)
+		if (r < 0)
 			code = ks_exit_worse(code, ks_cmd_report(r));
 	}
 	ks_json_summary("counts",

@@ -195,8 +195,7 @@ static int choose(struct ks_mount_list *all, char **args, int n)
 
 int main(int argc, char **argv)
 {
-	const char *slash = argv[0] ? strrchr(argv[0], '/') : NULL;
-	bool is_helper = argv[0] && strncmp(slash ? slash + 1 : argv[0], "umount.", 7) == 0;
+	bool is_helper = strncmp(program_invocation_short_name, "umount.", 7) == 0;
 	struct ks_mount_list all = { 0 };
 	char **args;
 	int n = ks_cmd_parse(is_helper ? &as_helper : &as_tool, argc, argv, &args);

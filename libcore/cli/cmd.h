@@ -102,6 +102,22 @@ struct ks_opt {
 		.kind = KS_OPT_K_CALL, .letter = (l), .name = (n), .arg = (a), .call = (f),        \
 		.help = (h)                                                                        \
 	}
+/* From the command line only, never from a configuration file. */
+#define KS_OPT_FLAG_CMD(l, n, v, h)                                                                \
+	{                                                                                          \
+		.kind = KS_OPT_K_FLAG, .letter = (l), .name = (n), .value = (v),                   \
+		.flags = KS_OPT_NOCONFIG, .help = (h)                                              \
+	}
+#define KS_OPT_STRING_CMD(l, n, a, v, h)                                                           \
+	{                                                                                          \
+		.kind = KS_OPT_K_STRING, .letter = (l), .name = (n), .arg = (a), .value = (v),     \
+		.flags = KS_OPT_NOCONFIG, .help = (h)                                              \
+	}
+#define KS_OPT_CALL_CMD(l, n, a, f, h)                                                             \
+	{                                                                                          \
+		.kind = KS_OPT_K_CALL, .letter = (l), .name = (n), .arg = (a), .call = (f),        \
+		.flags = KS_OPT_NOCONFIG, .help = (h)                                              \
+	}
 #define KS_OPT_GROUP(h)                                                                            \
 	{                                                                                          \
 		.kind = KS_OPT_K_GROUP, .help = (h)                                                \
@@ -113,27 +129,33 @@ struct ks_opt {
 
 /* Common options; a tool names those that have an effect in it, and has no other. -h -V --usage every tool has. */
 enum {
-	KS_CMD_DRY_RUN = 1 << 0,  /* -n --dry-run */
-	KS_CMD_QUIET = 1 << 1,    /* -q --quiet */
-	KS_CMD_VERBOSE = 1 << 2,  /* -v --verbose */
-	KS_CMD_JSON = 1 << 3,     /* --json */
-	KS_CMD_PROGRESS = 1 << 4, /* --progress=WHEN */
-	KS_CMD_BYTES = 1 << 5,    /* -b --bytes */
-	KS_CMD_JOBS = 1 << 6,     /* -j --jobs=N */
-	KS_CMD_CONFIG = 1 << 7,   /* --config=FILE */
+	KS_CMD_DRY_RUN = 1 << 0,       /* -n --dry-run */
+	KS_CMD_QUIET = 1 << 1,         /* -q --quiet */
+	KS_CMD_VERBOSE = 1 << 2,       /* -v --verbose */
+	KS_CMD_JSON = 1 << 3,          /* --json */
+	KS_CMD_PROGRESS = 1 << 4,      /* --progress=WHEN */
+	KS_CMD_BYTES = 1 << 5,         /* -b --bytes */
+	KS_CMD_JOBS = 1 << 6,          /* -j --jobs=N */
+	KS_CMD_CONFIG = 1 << 7,        /* --config=FILE */
+	KS_CMD_YES = 1 << 8,           /* -y --yes */
+	KS_CMD_LOCK_WAIT = 1 << 9,     /* --lock-wait=DUR */
+	KS_CMD_MAX_DURATION = 1 << 10, /* --max-duration=DUR */
 	/* ---- behaviour ---- */
 	KS_CMD_NO_PARSE_AFTER = 1 << 16, /* options end at the first operand (a dispatcher) */
+	/* A stop ends with main()'s code and not by the signal, a second one at once: fsck(8). */
+	KS_CMD_CODE_AFTER_STOP = 1 << 17,
 };
 
 enum ks_progress_when { KS_PROGRESS_AUTO, KS_PROGRESS_ALWAYS, KS_PROGRESS_NEVER, KS_PROGRESS_JSON };
 
 /* Values of the common options. */
 struct ks_common {
-	bool dry_run, quiet, json, bytes;
+	bool dry_run, quiet, json, bytes, yes;
 	int verbose;
 	int progress;  /* enum ks_progress_when */
 	uint64_t jobs; /* 0: the tool's own default */
 	const char *config;
+	int64_t lock_wait_ns, max_duration_ns; /* 0: none */
 };
 
 struct ks_cmd {
@@ -192,6 +214,25 @@ bool ks_cmd_given(const char *name);
 bool ks_cmd_stopped(void);
 bool ks_cmd_stopped_cb(void *unused); /* the same, as a callback for the library */
 
+/* Seconds since the start, for "in 1.3 s". */
+double ks_cmd_seconds(void);
+/* When --max-duration is over, on the monotonic clock; 0: never. It counts from the start. */
+int64_t ks_cmd_deadline(void);
+/*
+ * --lock-wait: @r is what trying to open or lock said. True after a little while when that was -EBUSY and there is time left: try again.
+ * The time counts from the start, too.
+ */
+bool ks_cmd_wait_busy(int r);
+
+/* ---- questions: ask.c ---- */
+
+/* Is there a terminal to ask on, and may it be asked? */
+bool ks_cmd_can_ask(void);
+/* "kiseki-rm: QUESTION [y/N] " on the terminal: did they say yes? Only when ks_cmd_can_ask(). */
+bool ks_cmd_ask(const char *fmt, ...) KS_PRINTF(1, 2);
+/* The same for what cannot be undone: is the answer exactly @word? */
+bool ks_cmd_ask_word(const char *word, const char *fmt, ...) KS_PRINTF(2, 3);
+
 /*
  * Is stderr the journal of systemd ($JOURNAL_STREAM)? Messages then begin with their priority, "<3>", which it takes off.
  * ks_cmd_log() lets the library's messages up to @max come out on stderr; ks_cmd_parse() chooses by -q and -v.
@@ -208,7 +249,10 @@ void ks_cmd_note(const char *fmt, ...) KS_PRINTF(1, 2);
 void ks_cmd_say(const char *fmt, ...) KS_PRINTF(1, 2);
 /* A mistake in the command line that only the tool can see: prints, exits with 64. */
 void ks_cmd_usage(const char *fmt, ...) KS_PRINTF(1, 2) __attribute__((noreturn));
-/* Prints what the library raised last (or strerror) and its hint; returns the exit code. */
+/*
+ * Prints what the library raised last (or strerror) and its hint; returns the exit code. -EINTR after a signal that stops us is no failure
+ * to be told of: then it prints nothing, and returns 0. ks_cmd_exit() makes the signal's code of it.
+ */
 int ks_cmd_report(int err);
 
 /* "1.2 GiB", or with --bytes "1288490189"; @out has KS_SIZE_STR bytes. */

@@ -2,6 +2,7 @@
 /* json.c: JSON lines, names that are not UTF-8, and the summary. */
 #include "cli/json.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "cli/progress.h"
@@ -29,6 +30,14 @@ void ks_json_print(json_t *line)
 	fflush(stdout);
 	ks_progress_unlock();
 	free(text);
+}
+
+void ks_json_item(json_t *line, const char *key, const char *name)
+{
+	if (!ks_common.quiet && line && (!name || ks_json_name(line, key, name, strlen(name)) == 0))
+		ks_json_print(line);
+	else
+		json_decref(line);
 }
 
 char *ks_utf8_approximate(const char *p, size_t n, bool *exact)
@@ -138,7 +147,15 @@ void ks_json_summary(const char *key, json_t *value)
 		json_object_set_new(extra, key, value);
 }
 
-void ks_json_volume(const char *name, const char *uuid, const char *meta_url)
+void ks_json_volume(const char *name, const uint8_t uuid[16], const char *meta_url)
+{
+	char text[KS_UUID_STR];
+
+	ks_uuid_format(uuid, text);
+	ks_json_volume_text(name, text, meta_url);
+}
+
+void ks_json_volume_text(const char *name, const char *uuid, const char *meta_url)
 {
 	json_t *v = ks_common.json ? json_object() : NULL;
 
@@ -166,7 +183,7 @@ static json_t *error_of(int code)
 
 void ks_json_finish(int code)
 {
-	double seconds = (double)(ks_clock_mono_ns() - ks_cli.start_mono_ns) / (double)KS_NS_PER_S;
+	double seconds = ks_cmd_seconds();
 	json_t *line;
 
 	if (ks_common.json) {

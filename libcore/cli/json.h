@@ -11,6 +11,8 @@
 
 /* Prints one line; takes @line over. NULL (no memory) is ignored. */
 void ks_json_print(json_t *line);
+/* The same for a line of type item, which -q leaves out. @name, a file name, becomes @key of it; NULL: none. */
+void ks_json_item(json_t *line, const char *key, const char *name);
 
 /*
  * Sets @key to a file name. JSON is UTF-8 and file names are not: when this one is not, @key holds an approximation and
@@ -27,8 +29,9 @@ void ks_json_error(const char *path, const char *op, int err, const char *messag
 /* The summary's own members ("counts", "volume"): set before ks_cmd_exit(). Takes @value over. */
 void ks_json_summary(const char *key, json_t *value);
 
-/* The summary's "volume". @uuid may be NULL: not known. */
-void ks_json_volume(const char *name, const char *uuid, const char *meta_url);
+/* The summary's "volume". */
+void ks_json_volume(const char *name, const uint8_t uuid[16], const char *meta_url);
+void ks_json_volume_text(const char *name, const char *uuid, const char *meta_url);
 
 /* Valid UTF-8 from any bytes: what is not becomes U+FFFD. Owned; NULL: no memory. */
 char *ks_utf8_approximate(const char *p, size_t n, bool *exact);

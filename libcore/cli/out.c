@@ -19,6 +19,8 @@ _Atomic int ks_cli_signal; /* set by a signal, read by any thread */
 static void on_stop(int sig)
 {
 	/* Again: the user has waited enough. */
+	if (ks_cli_signal && ks_cli.cmd->common & KS_CMD_CODE_AFTER_STOP)
+		_exit(ks_cli.cmd->map_exit(128 + sig));
 	if (ks_cli_signal && sig == SIGINT) {
 		signal(sig, SIG_DFL);
 		raise(sig);
@@ -53,6 +55,25 @@ bool ks_cmd_stopped_cb(void *unused)
 {
 	(void)unused;
 	return ks_cli_signal != 0;
+}
+
+double ks_cmd_seconds(void)
+{
+	return (double)(ks_clock_mono_ns() - ks_cli.start_mono_ns) / (double)KS_NS_PER_S;
+}
+
+int64_t ks_cmd_deadline(void)
+{
+	return ks_common.max_duration_ns ? ks_cli.start_mono_ns + ks_common.max_duration_ns : 0;
+}
+
+bool ks_cmd_wait_busy(int r)
+{
+	if (r != -EBUSY || ks_cmd_stopped() ||
+	    ks_clock_mono_ns() >= ks_cli.start_mono_ns + ks_common.lock_wait_ns)
+		return false;
+	usleep(200000);
+	return true;
 }
 
 bool ks_cmd_to_journal(void)
@@ -206,6 +227,8 @@ int ks_cmd_report(int err)
 	KS_AUTO(ks_freep) char *text = failure_text(err);
 	const char *hint = ks_fail_hint_text();
 
+	if (err == -EINTR && ks_cmd_stopped())
+		return KS_EXIT_OK;
 	ks_cmd_error("%s", text ? text : "out of memory");
 	if (*hint)
 		ks_cmd_hint("%s", hint);
@@ -270,12 +293,13 @@ static void die_of(int sig)
 int ks_cmd_exit(int r)
 {
 	int code = r < 0 ? ks_cmd_report(r) : r;
+	bool raise_it = ks_cli_signal && !(ks_cli.cmd->common & KS_CMD_CODE_AFTER_STOP);
 
 	ks_progress_stop();
 	/* What a reader who left did not take is no failure of ours. */
 	if (r == -EPIPE)
 		die_of(SIGPIPE);
-	if (ks_cli_signal)
+	if (raise_it)
 		code = 128 + ks_cli_signal;
 	if (ks_cli.cmd && ks_cli.cmd->map_exit)
 		code = ks_cli.cmd->map_exit(code);
@@ -284,7 +308,7 @@ int ks_cmd_exit(int r)
 		ks_cmd_error("cannot write the output: %s", ks_strerror(errno));
 		code = ks_exit_worse(code, KS_EXIT_IOERR);
 	}
-	if (ks_cli_signal)
+	if (raise_it)
 		die_of(ks_cli_signal);
 	free(ks_cli.error_text);
 	free(ks_cli.error_hint);

@@ -251,6 +251,24 @@ int ks_volume_open(struct ks_volume **out, const struct ks_volume_ref *ref,
 	return r;
 }
 
+int ks_volume_open_named(struct ks_volume **out, const char *operand, char **path,
+			 const struct ks_volume_find *find, const struct ks_volume_opts *o)
+{
+	KS_AUTO(ks_freep) char *volume = NULL;
+	KS_AUTO(ks_freep) char *within = NULL;
+	struct ks_volume_ref ref = { 0 };
+	int r = path && operand ? ks_volume_split(operand, false, &volume, &within) : 0;
+
+	if (r >= 0)
+		r = ks_volume_resolve(&ref, volume ? volume : operand, find);
+	if (r == 0)
+		r = ks_volume_open(out, &ref, o);
+	ks_volume_ref_clear(&ref);
+	if (path)
+		*path = r == 0 ? ks_steal(&within) : NULL;
+	return r;
+}
+
 int ks_volume_close(struct ks_volume *v)
 {
 	int r;

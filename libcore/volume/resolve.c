@@ -268,6 +268,8 @@ int ks_volume_resolve(struct ks_volume_ref *out, const char *operand,
 			"which volume?");
 	ref.spec = chosen ? ks_url_redact(chosen) : NULL;
 	r = ref.spec ? resolve(&ref, chosen, on_argv, find, 0) : -ENOMEM;
+	if (r == 0 && find && find->defaults)
+		r = ks_volume_config(find, ref.name, find->defaults, NULL);
 	if (r < 0) {
 		ks_volume_ref_clear(&ref);
 		return r;

@@ -31,12 +31,17 @@ int ks_volume_split(const char *operand, bool local, char **volume, char **path)
 
 /* ---- names ---- */
 
+/* A line of a configuration file that is the default of an option; as ks_cmd_default(). */
+typedef int ks_volume_config_fn(void *arg, const char *key, const char *value);
+
 /* Where names are looked up. Zero: the usual places. */
 struct ks_volume_find {
 	const char *
 		config; /* --config; NULL: $KISEKI_CONFIG, else ~/.config/kiseki, /etc/kiseki, conf.d */
 	const char *root; /* put before /etc, /var and the home directory; for the tests */
 	bool no_default;  /* an absent operand is a mistake: format, load, destroy */
+	ks_volume_config_fn *
+		defaults; /* gets the lines for the volume that was found; NULL: nobody wants them */
 };
 
 struct ks_volume_ref {
@@ -54,7 +59,7 @@ void ks_volume_ref_clear(struct ks_volume_ref *ref);
  * @operand: NULL or "": $KISEKI_VOLUME, then volume= of [default]
  *
  * Return: 0; -ENOENT no such volume; -EINVAL not a volume's name, or a password on the command line; -EMEDIUMTYPE a bad
- * configuration file. All raised. Whether a volume is behind it is seen by ks_volume_open().
+ * configuration file, or what @find->defaults returned. All raised. Whether a volume is behind it is seen by ks_volume_open().
  */
 int ks_volume_resolve(struct ks_volume_ref *out, const char *operand,
 		      const struct ks_volume_find *find) KS_MUST_CHECK;
@@ -68,9 +73,8 @@ int ks_volume_names(const struct ks_volume_find *find, void (*fn)(void *arg, con
 
 /*
  * The lines of the configuration files that are defaults of options: of [default] and of section @name (may be NULL), in order of increasing
- * precedence; fn as ks_cmd_default(). A bad value is -EMEDIUMTYPE, raised with file and line.
+ * precedence. A bad value is -EMEDIUMTYPE, raised with file and line.
  */
-typedef int ks_volume_config_fn(void *arg, const char *key, const char *value);
 int ks_volume_config(const struct ks_volume_find *find, const char *name, ks_volume_config_fn *fn,
 		     void *arg) KS_MUST_CHECK;
 
@@ -128,6 +132,13 @@ struct ks_volume {
  */
 int ks_volume_open(struct ks_volume **out, const struct ks_volume_ref *ref,
 		   const struct ks_volume_opts *o) KS_MUST_CHECK;
+/*
+ * What most tools begin with: ks_volume_split(), ks_volume_resolve(), ks_volume_open(). @operand: "VOLUME", and "VOLUME:/path" when @path is
+ * asked for; NULL: the default volume. *path is owned, and NULL when the operand has none or it fails.
+ */
+int ks_volume_open_named(struct ks_volume **out, const char *operand, char **path,
+			 const struct ks_volume_find *find,
+			 const struct ks_volume_opts *o) KS_MUST_CHECK;
 /* Flushes, ends the session, frees. The first error of the flush. NULL is fine. */
 int ks_volume_close(struct ks_volume *v);
 void ks_volume_closep(struct ks_volume **v);

@@ -206,7 +206,7 @@ count() { jq -e "select(.type == \"summary\") | .counts | $1"; }
 	kiseki-cp -q -a -T extra "$U:/m"
 	kiseki-cp -q src/keep "$U:/m/keep"
 	script -qec "kiseki-cp -r --delete -T src $U:/m" /dev/null <<<n >out
-	grep -q 'Delete 150 entries' out
+	grep -q 'delete 150 entries' out
 	[ "$(in_volume /m | wc -w)" -eq 151 ]
 	script -qec "kiseki-cp -r --delete -T src $U:/m" /dev/null <<<y >out
 	[ "$(in_volume /m)" = keep ]

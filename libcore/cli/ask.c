@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ask.c: questions to the person at the terminal. They go to stderr, so that stdout may be a file. */
+#include "base/buf.h"
+#include "cli/progress.h"
+#include "cli/state.h"
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+bool ks_cmd_can_ask(void)
+{
+	return isatty(STDIN_FILENO);
+}
+
+/* One line without its newline, owned; NULL: the end of the input. The progress bar is away until it came. */
+KS_PRINTF(2, 0)
+static char *answer(const char *tail, const char *fmt, va_list ap)
+{
+	char *line = NULL;
+	size_t cap = 0;
+	ssize_t n;
+
+	ks_progress_lock();
+	fprintf(stderr, "%s: ", ks_cmd_name());
+	vfprintf(stderr, fmt, ap);
+	fputs(tail, stderr);
+	fflush(stderr);
+	n = getline(&line, &cap, stdin);
+	ks_progress_unlock();
+	if (n < 0) {
+		free(line);
+		return NULL;
+	}
+	line[strcspn(line, "\n")] = '\0';
+	return line;
+}
+
+bool ks_cmd_ask(const char *fmt, ...)
+{
+	KS_AUTO(ks_freep) char *line = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	line = answer(" [y/N] ", fmt, ap);
+	va_end(ap);
+	return line && (*line == 'y' || *line == 'Y');
+}
+
+bool ks_cmd_ask_word(const char *word, const char *fmt, ...)
+{
+	KS_AUTO(ks_freep) char *line = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	line = answer(": ", fmt, ap);
+	va_end(ap);
+	return line && strcmp(line, word) == 0;
+}
