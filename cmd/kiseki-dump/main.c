@@ -28,7 +28,13 @@ static const struct ks_opt opts[] = {
 	KS_OPT_FLAG_CMD(0, "blocks", &arg.blocks, "the metadata and the data: the whole volume"),
 	KS_OPT_STRING_CMD('o', "output", "FILE", &arg.output,
 			  "write to FILE; - is stdout (the default)"),
-	KS_OPT_ENUM(0, "format", "FORMAT", formats, &arg.format, "pax, or with --files zip"),
+	{ .kind = KS_OPT_K_ENUM,
+	  .name = "format",
+	  .arg = "FORMAT",
+	  .names = formats,
+	  .value = &arg.format,
+	  .flags = KS_OPT_NOCONFIG,
+	  .help = "pax, or with --files zip" },
 	KS_OPT_ENUM(0, "compress", "HOW", compressions, &arg.compress,
 		    "zstd, gzip, xz, lz4, none; auto: by FILE's suffix, else zstd"),
 	KS_OPT_END,
@@ -141,10 +147,8 @@ static int dump(const char *operand)
 	struct ks_dump_opts o = { .what = what(),
 				  .output = arg.output,
 				  .format = (enum ks_arc_format)arg.format,
-				  .compress = (enum ks_arc_compress)arg.compress,
 				  .stopped = ks_cmd_stopped_cb,
-				  .error = on_error,
-				  .item = ks_common.verbose ? on_item : NULL };
+				  .error = on_error };
 	int r = operand ? ks_volume_split(operand, false, &volume, &path) : 0;
 
 	if (r >= 0 && path && !arg.files)
@@ -152,7 +156,12 @@ static int dump(const char *operand)
 			     operand);
 	if (r >= 0)
 		r = ks_volume_resolve(&ref, volume, &find);
+	if (r == 0 && ks_common.json && strcmp(arg.output, "-") == 0)
+		ks_cmd_usage("--json needs stdout, and the archive too: -o FILE");
 	o.path = path;
+	/* Not before a configuration file had its say. */
+	o.compress = (enum ks_arc_compress)arg.compress;
+	o.item = ks_common.verbose ? on_item : NULL;
 	if (r == 0) {
 		ks_progress_start("dump", how_far, NULL);
 		r = ks_dump(&ref, &o, &done);
@@ -185,12 +194,8 @@ static void check_args(void)
 	if (arg.format == KS_ARC_ZIP && ks_cmd_given("compress"))
 		ks_cmd_usage(
 			"--compress and --format=zip exclude each other: zip compresses itself");
-	if (strcmp(arg.output, "-") != 0)
-		return;
-	if (isatty(STDOUT_FILENO))
+	if (strcmp(arg.output, "-") == 0 && isatty(STDOUT_FILENO))
 		ks_cmd_usage("an archive does not belong on a terminal: -o FILE, or a pipe");
-	if (ks_common.json)
-		ks_cmd_usage("--json needs stdout, and the archive too: -o FILE");
 }
 
 int main(int argc, char **argv)

@@ -194,12 +194,9 @@ static int unpack(const char *operand, const char *volume, const char *path, con
 {
 	struct ks_volume_find find = { .config = ks_common.config, .defaults = ks_cmd_default };
 	struct ks_volume_opts vo = { .session = KS_SESSION_TOOL, .tool = "kiseki-load" };
-	struct ks_unpack_opts o = { .file = file,
-				    .path = path,
-				    .jobs = (unsigned int)ks_common.jobs,
-				    .error = on_error,
-				    .item = ks_common.verbose ? on_item : NULL,
-				    .stopped = ks_cmd_stopped_cb };
+	struct ks_unpack_opts o = {
+		.file = file, .path = path, .error = on_error, .stopped = ks_cmd_stopped_cb
+	};
 	struct ks_volume *v = NULL;
 	int r = 0, closed;
 
@@ -208,6 +205,9 @@ static int unpack(const char *operand, const char *volume, const char *path, con
 	if (v)
 		ks_json_volume(v->settings->name, v->settings->uuid, v->shown_url);
 	o.volume = v;
+	/* Not before a configuration file had its say. */
+	o.jobs = (unsigned int)ks_common.jobs;
+	o.item = ks_common.verbose ? on_item : NULL;
 	if (r == 0) {
 		ks_progress_start("load", how_far_unpack, NULL);
 		r = ks_unpack(&o, &unpacked);

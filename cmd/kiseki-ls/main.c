@@ -42,9 +42,7 @@ static const struct ks_cmd cmd = {
 static int list(const char *operand, bool several)
 {
 	struct ks_volume_find find = { .config = ks_common.config, .defaults = ks_cmd_default };
-	struct ks_list_opts o = { .recursive = arg.recursive,
-				  .targets = arg.details || ks_common.json,
-				  .stop = ks_cmd_stopped_cb };
+	struct ks_list_opts o = { .stop = ks_cmd_stopped_cb };
 	struct ks_volume_opts vo = { .readonly = true, .meta_only = true };
 	KS_AUTO(ks_volume_closep) struct ks_volume *v = NULL;
 	KS_AUTO(ks_freep) char *path = NULL;
@@ -58,6 +56,9 @@ static int list(const char *operand, bool several)
 		prefix = ks_asprintf("%s%s%s", operand, path ? "" : ":/",
 				     path && *path && path[strlen(path) - 1] != '/' ? "/" : "");
 	out.prefix = prefix ? prefix : "";
+	/* Not before a configuration file had its say. */
+	o.recursive = arg.recursive;
+	o.targets = arg.details || ks_common.json;
 	return ks_list(v->meta, path ? path : "/", &o, ls_entry, NULL);
 }
 

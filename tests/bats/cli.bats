@@ -262,3 +262,30 @@ teardown() { mounted_teardown; }
 	run bash -c "kiseki-cp '$U:/f' - >/dev/full"
 	[ "$status" -eq 74 ]
 }
+
+@test "a configuration file's defaults reach what is done" {
+	requires jq
+	cat >k.conf <<-EOF2
+		[default]
+		recursive = yes
+		compress = none
+		verbose = yes
+	EOF2
+	export KISEKI_CONFIG=$T/k.conf
+	format
+	mkdir -p src/deep
+	echo x >src/deep/f
+	kiseki-cp src "$U:/"
+	kiseki-ls "$V" | grep -qx src/deep/f
+	kiseki-dump "$V" >dump 2>err
+	tar -tf dump >/dev/null
+	[ "$(head -c 4 dump | od -An -tx1)" != " 28 b5 2f fd" ]
+	tar -cf one.tar -C src .
+	kiseki-load "$U:/" one.tar | grep -q deep/f
+	# Where it would spoil the output it is refused as on the command line.
+	echo 'json = yes' >>k.conf
+	run bash -c "kiseki-dump '$V' >dump"
+	[ "$status" -eq 64 ]
+	says '--json needs stdout'
+	[ ! -s dump ]
+}
