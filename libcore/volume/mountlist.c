@@ -11,6 +11,23 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+/* A word of mountinfo, in place: blanks, newlines and backslashes are written as \ooo there. */
+static void unescape(char *s)
+{
+	char *o = s;
+
+	for (; *s; s++) {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' &&
+		    s[3] >= '0' && s[3] <= '7') {
+			*o++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
+			s += 3;
+		} else {
+			*o++ = *s;
+		}
+	}
+	*o = '\0';
+}
+
 /* "id parent MAJOR:MINOR root DIR options [fields] - TYPE SPEC SUPER": 1 when it is ours, 0 when not. */
 static int parse(char *line, struct ks_mount_entry *e)
 {
@@ -34,8 +51,8 @@ static int parse(char *line, struct ks_mount_entry *e)
 	}
 	if (!word)
 		return 0;
-	ks_mountinfo_unescape(word);
-	ks_mountinfo_unescape(spec);
+	unescape(word);
+	unescape(spec);
 	user = super ? strstr(super, "user_id=") : NULL;
 	*e = (struct ks_mount_entry){ .dir = strdup(word),
 				      .spec = strdup(spec),
@@ -79,23 +96,61 @@ void ks_mount_list_clear(struct ks_mount_list *e)
 }
 
 /* As realpath(3), but the last component is not looked at when the rest is enough: a dead mount answers nothing. Owned. */
-static char *place(const char *path)
+static char *place(const char *dir)
 {
-	KS_AUTO(ks_freep) char *copy = strdup(path);
+	KS_AUTO(ks_freep) char *copy = strdup(dir);
 	KS_AUTO(ks_freep) char *parent = NULL;
 	size_t n = copy ? strlen(copy) : 0;
 	char *slash;
 
 	while (n > 1 && copy[n - 1] == '/')
 		copy[--n] = '\0';
-	slash = copy ? strrchr(copy, '/') : NULL;
-	if (!slash || !slash[1] || strcmp(slash + 1, "..") == 0 || strcmp(slash + 1, ".") == 0)
-		return realpath(path, NULL);
-	*slash = '\0';
-	parent = realpath(slash == copy ? "/" : copy, NULL);
+	if (n == 0 || strcmp(copy, "/") == 0)
+		return ks_steal(&copy);
+	slash = strrchr(copy, '/');
+	if (strcmp(slash ? slash + 1 : copy, ".") == 0 ||
+	    strcmp(slash ? slash + 1 : copy, "..") == 0)
+		return realpath(dir, NULL);
+	if (slash)
+		*slash = '\0';
+	parent = realpath(!slash ? "." : *copy ? copy : "/", NULL);
 	if (!parent)
 		return NULL;
-	return ks_asprintf("%s/%s", strcmp(parent, "/") == 0 ? "" : parent, slash + 1);
+	return ks_asprintf("%s/%s", strcmp(parent, "/") == 0 ? "" : parent,
+			   slash ? slash + 1 : copy);
+}
+
+/* The topmost mount there. */
+static struct ks_mount_entry *at(const struct ks_mount_list *e, const char *dir)
+{
+	for (size_t i = e->n; dir && i-- > 0;) {
+		if (strcmp(e->v[i].dir, dir) == 0)
+			return &e->v[i];
+	}
+	return NULL;
+}
+
+int ks_volume_mounted(const char *dir, char **spec)
+{
+	KS_AUTO(ks_mount_list_clear) struct ks_mount_list all = { 0 };
+	KS_AUTO(ks_freep) char *path = place(dir);
+	KS_AUTO(ks_freep) char *real = NULL;
+	struct ks_mount_entry *e;
+	int r;
+
+	if (!path)
+		return -ENOENT;
+	r = ks_mount_list_read(&all);
+	if (r < 0)
+		return r;
+	e = at(&all, path);
+	/* Perhaps a symlink to the mount point; only now, when it is no mount itself. */
+	if (!e && (real = realpath(path, NULL)))
+		e = at(&all, real);
+	if (!e)
+		return -ENOENT;
+	*spec = ks_steal(&e->spec);
+	return 0;
 }
 
 static bool choose_dir(struct ks_mount_list *e, const char *dir)

@@ -25,7 +25,4 @@ void ks_mount_list_clear(struct ks_mount_list *l);
 int ks_mount_list_choose(struct ks_mount_list *l, const char *operand,
 			 const char *config) KS_MUST_CHECK;
 
-/* A word of mountinfo, in place: blanks, newlines and backslashes are written as \ooo there. */
-void ks_mountinfo_unescape(char *s);
-
 #endif

@@ -83,9 +83,6 @@ int ks_volume_config(const struct ks_volume_find *find, const char *name, ks_vol
  * A dead mount (ENOTCONN) is found too.
  */
 int ks_volume_mounted(const char *dir, char **spec) KS_MUST_CHECK;
-/* Calls fn for every fuse.kiseki mount of this mount namespace; non-zero stops and is returned. */
-typedef int ks_volume_mount_fn(void *arg, const char *dir, const char *spec);
-int ks_volume_mounts(ks_volume_mount_fn *fn, void *arg) KS_MUST_CHECK;
 
 /* A URL with its password replaced by "***". Owned; NULL: no memory. */
 char *ks_url_redact(const char *url);
