@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuse_test.c: the FUSE adapter without a kernel: this program sends the kernel's messages and reads the replies. Row J8. */
 #include "base/hash.h"
-#include "base/tap.h"
 #include "base/thread.h"
 #include "fuse/fuse.h"
 #include "fuse/transport.h"
+#include "vfs/mem_testlib.h"
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/fuse.h>
@@ -89,30 +89,17 @@ static int text(void *arg, enum ks_virtual_file file, struct ks_buf *out)
 
 static void start(struct rig *g, ks_ino_t root, const char *name)
 {
-	struct ks_volume_settings s = { .format_version = 1,
-					.block_size = KS_BLOCK_DEFAULT,
-					.data_url = "mem://fuse" };
-	struct ks_meta_opts mo = { 0 };
 	struct ks_vfs_opts vo = { .root = root, .data = { .buffer_bytes = 32 * KS_MIB } };
 	struct ks_fuse_opts fo = { .attr_ns = 1000000000,
 				   .entry_ns = 1000000000,
 				   .transport = &ks_transport_test,
 				   .export = true,
 				   .threads = 4 };
-	char url[64], *space = malloc(MSG_MAX + 64);
-	int size = 2 * MSG_MAX, r;
+	char *space = malloc(MSG_MAX + 64);
+	int size = 2 * MSG_MAX;
 
 	*g = (struct rig){ .reply = space + 64 };
-	snprintf(url, sizeof(url), "mem://%s", name);
-	snprintf(s.name, sizeof(s.name), "%s", name);
-	r = ks_meta_format(url, &s, 0, 0);
-	ks_check(r == 0 || r == -EEXIST);
-	ks_check_ok(ks_vfs_new(&g->v));
-	mo.hooks = ks_vfs_hooks(g->v);
-	ks_check_ok(ks_meta_open(&vo.meta, url, &mo));
-	ks_check_ok(ks_object_open(&vo.store, url));
-	ks_check_ok(ks_meta_session_start(vo.meta, KS_SESSION_TOOL, "fuse_test", "", ""));
-	ks_check_ok(ks_vfs_start(g->v, &vo));
+	g->v = vfs_in_memory(name, (struct ks_meta_opts){ 0 }, vo, NULL);
 	ks_check_ok(ks_vfs_start_virtual(g->v, &(struct ks_virtual_opts){ .text = text }));
 	ks_check_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, g->fds), 0);
 	for (int i = 0; i < 2; i++)

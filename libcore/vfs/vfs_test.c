@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vfs_test.c: metadata and data joined, in memory. */
 #include "base/clock.h"
-#include "base/tap.h"
 #include "base/thread.h"
-#include "vfs/vfs.h"
+#include "vfs/mem_testlib.h"
 #include <fcntl.h>
 #include <linux/falloc.h>
 
@@ -15,33 +14,15 @@ struct rig {
 
 static void start(struct rig *g, const char *name, bool readonly, ks_ino_t root)
 {
-	struct ks_volume_settings s = { .format_version = 1,
-					.block_size = KS_BLOCK_DEFAULT,
-					.data_url = "mem://vfs" };
 	struct ks_meta_opts mo = { .readonly = readonly, .noatime = true };
 	struct ks_vfs_opts vo = { .readonly = readonly,
 				  .root = root,
 				  .data = { .buffer_bytes = 32 * KS_MIB,
 					    .flush_idle_ns = 3600 * KS_NS_PER_S,
 					    .flush_age_ns = 3600 * KS_NS_PER_S } };
-	char url[64];
-	int r;
 
 	*g = (struct rig){ .user = { .cred = { .uid = 1000, .gid = 1000 } } };
-	snprintf(url, sizeof(url), "mem://%s", name);
-	snprintf(s.name, sizeof(s.name), "%s", name);
-	r = ks_meta_format(url, &s, 0, 0);
-	ks_check(r == 0 || r == -EEXIST);
-	ks_check_ok(ks_vfs_new(&g->v));
-	mo.hooks = ks_vfs_hooks(g->v);
-	ks_check_ok(ks_meta_open(&vo.meta, url, &mo));
-	ks_check_ok(ks_object_open(&vo.store, url));
-	ks_check_ok(ks_object_with_fault(&vo.store, vo.store, ""));
-	g->faults = vo.store;
-	ks_check_ok(ks_object_with_stats(&vo.store, vo.store));
-	if (!readonly)
-		ks_check_ok(ks_meta_session_start(vo.meta, KS_SESSION_TOOL, "vfs_test", "", ""));
-	ks_check_ok(ks_vfs_start(g->v, &vo));
+	g->v = vfs_in_memory(name, mo, vo, &g->faults);
 }
 
 static void stop(struct rig *g)

@@ -4,8 +4,8 @@
 #define KS_VFS_VFS_TESTLIB_H
 
 #include "base/hash.h"
-#include "base/tap.h"
 #include "vfs/internal.h"
+#include "vfs/mem_testlib.h"
 #include <fcntl.h>
 
 struct vol {
@@ -62,14 +62,7 @@ static inline void start(struct rig *g, const struct vol *o)
 					    .flush_age_ns = 3600 * KS_NS_PER_S } };
 
 	*g = (struct rig){ 0 };
-	ks_check_ok(ks_vfs_new(&g->v));
-	mo.hooks = ks_vfs_hooks(g->v);
-	ks_check_ok(ks_meta_open(&vo.meta, o->meta, &mo));
-	ks_check_ok(ks_object_open(&vo.store, o->data));
-	ks_check_ok(ks_object_with_fault(&vo.store, vo.store, ""));
-	g->faults = vo.store;
-	ks_check_ok(ks_meta_session_start(vo.meta, KS_SESSION_TOOL, "packs_test", "", ""));
-	ks_check_ok(ks_vfs_start(g->v, &vo));
+	g->v = vfs_up(o->meta, o->data, mo, vo, &g->faults);
 }
 
 static inline void stop(struct rig *g)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* virtual_test.c: the hidden directory, without a kernel. */
-#include "base/tap.h"
 #include "base/thread.h"
-#include "vfs/vfs.h"
+#include "vfs/mem_testlib.h"
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -21,26 +20,11 @@ static int text(void *arg, enum ks_virtual_file file, struct ks_buf *out)
 
 static void start(struct rig *g, const char *name, ks_ino_t root, bool hidden)
 {
-	struct ks_volume_settings s = { .format_version = 1,
-					.block_size = KS_BLOCK_DEFAULT,
-					.data_url = "mem://virtual" };
-	struct ks_meta_opts mo = { .noatime = true };
 	struct ks_vfs_opts vo = { .root = root, .data = { .buffer_bytes = 32 * KS_MIB } };
 	struct ks_virtual_opts o = { .uid = 1000, .gid = 100, .text = text, .arg = g };
-	char url[64];
-	int r;
 
 	*g = (struct rig){ 0 };
-	snprintf(url, sizeof(url), "mem://%s", name);
-	snprintf(s.name, sizeof(s.name), "%s", name);
-	r = ks_meta_format(url, &s, 0, 0);
-	ks_check(r == 0 || r == -EEXIST);
-	ks_check_ok(ks_vfs_new(&g->v));
-	mo.hooks = ks_vfs_hooks(g->v);
-	ks_check_ok(ks_meta_open(&vo.meta, url, &mo));
-	ks_check_ok(ks_object_open(&vo.store, url));
-	ks_check_ok(ks_meta_session_start(vo.meta, KS_SESSION_TOOL, "virtual_test", "", ""));
-	ks_check_ok(ks_vfs_start(g->v, &vo));
+	g->v = vfs_in_memory(name, (struct ks_meta_opts){ .noatime = true }, vo, NULL);
 	if (hidden)
 		ks_check_ok(ks_vfs_start_virtual(g->v, &o));
 }

@@ -65,7 +65,26 @@ static inline struct ks_volume *tv_open(struct tv *v, uint32_t session)
 	return vol;
 }
 
-/* A file of @n bytes; no two bytes of two files are alike where it matters. */
+/* No two bytes of two seeds are alike where it matters. */
+static inline void tv_bytes(uint8_t *p, size_t n, unsigned int seed)
+{
+	for (size_t i = 0; i < n; i++)
+		p[i] = (uint8_t)(ks_mix64(seed * 1000003u + i / 8) >> (i % 8 * 8));
+}
+
+/* Writes, flushes and ends @fh. */
+static inline void tv_write(struct ks_fh *fh, const uint8_t *p, size_t n)
+{
+	for (size_t at = 0; at < n; at += KS_MIB) {
+		size_t len = ks_min(n - at, (size_t)KS_MIB);
+
+		ks_check_eq(ks_vfs_write(fh, &tv_ctx, at, p + at, len), (ssize_t)len);
+	}
+	ks_check_ok(ks_vfs_flush(fh, &tv_ctx));
+	ks_vfs_release(fh);
+}
+
+/* A file of @n bytes. */
 static inline uint64_t tv_file(struct ks_volume *vol, uint64_t dir, const char *name, size_t n,
 			       unsigned int seed)
 {
@@ -74,17 +93,10 @@ static inline uint64_t tv_file(struct ks_volume *vol, uint64_t dir, const char *
 	struct ks_attr a;
 	uint8_t *p = malloc(n + 1);
 
-	for (size_t i = 0; i < n; i++)
-		p[i] = (uint8_t)(ks_mix64(seed * 1000003u + i / 8) >> (i % 8 * 8));
+	tv_bytes(p, n, seed);
 	ks_check_ok(
 		ks_vfs_create(vol->vfs, &tv_ctx, dir, name, S_IFREG | 0644, O_RDWR, &a, &fh, &how));
-	for (size_t at = 0; at < n; at += KS_MIB) {
-		size_t len = ks_min(n - at, (size_t)KS_MIB);
-
-		ks_check_eq(ks_vfs_write(fh, &tv_ctx, at, p + at, len), (ssize_t)len);
-	}
-	ks_check_ok(ks_vfs_flush(fh, &tv_ctx));
-	ks_vfs_release(fh);
+	tv_write(fh, p, n);
 	free(p);
 	return a.ino;
 }

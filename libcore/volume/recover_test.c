@@ -51,16 +51,13 @@ static bool is_synced(const char *path)
 	return false;
 }
 
-/* Byte @i of version @version of any file; version 0: zeros. */
-static uint8_t byte_of(unsigned int version, size_t i)
-{
-	return version ? (uint8_t)(ks_mix64(version * 1000003u + i / 8) >> (i % 8 * 8)) : 0;
-}
-
+/* Version 0: zeros. */
 static void fill(uint8_t *p, size_t n, unsigned int version)
 {
-	for (size_t i = 0; i < n; i++)
-		p[i] = byte_of(version, i);
+	if (version)
+		tv_bytes(p, n, version);
+	else
+		memset(p, 0, n);
 }
 
 static void write_version(struct ks_volume *vol, const char *name, size_t n, unsigned int version)
@@ -78,13 +75,7 @@ static void write_version(struct ks_volume *vol, const char *name, size_t n, uns
 	else
 		r = ks_vfs_open(vol->vfs, &tv_ctx, a.ino, O_RDWR, &fh, &how);
 	ks_check_ok(r);
-	for (size_t at = 0; at < n; at += KS_MIB) {
-		size_t len = ks_min(n - at, (size_t)KS_MIB);
-
-		ks_check_eq(ks_vfs_write(fh, &tv_ctx, at, p + at, len), (ssize_t)len);
-	}
-	ks_check_ok(ks_vfs_flush(fh, &tv_ctx));
-	ks_vfs_release(fh);
+	tv_write(fh, p, n);
 	free(p);
 }
 
