@@ -98,15 +98,17 @@ static void on_failed(void *unused, ks_ino_t ino, uint64_t chunk, int err)
 
 static void summarise(void)
 {
-	ks_json_summary(
-		"counts",
-		json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:{s:I,s:I,s:I}}", "scanned_chunks",
-			  (json_int_t)done.scanned, "compacted_chunks", (json_int_t)done.compacted,
-			  "slices_before", (json_int_t)done.before, "slices_after",
-			  (json_int_t)done.after, "bytes", (json_int_t)done.bytes, "failed",
-			  (json_int_t)done.failed, "packs", "packs", (json_int_t)done.packs.packs,
-			  "bytes", (json_int_t)done.packs.bytes, "copied",
-			  (json_int_t)done.packs.copied));
+	json_t *j = KS_JSON_COUNTS({ "scanned_chunks", done.scanned },
+				   { "compacted_chunks", done.compacted },
+				   { "slices_before", done.before }, { "slices_after", done.after },
+				   { "bytes", done.bytes }, { "failed", done.failed });
+
+	if (j)
+		json_object_set_new(j, "packs",
+				    KS_JSON_COUNTS({ "packs", done.packs.packs },
+						   { "bytes", done.packs.bytes },
+						   { "copied", done.packs.copied }));
+	ks_json_summary("counts", j);
 }
 
 static void print_result(const char *volume)

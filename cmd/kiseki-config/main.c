@@ -308,7 +308,7 @@ int main(int argc, char **argv)
 		r = run(&ref, first ? args[0] : NULL, asks, (size_t)(n - first), &changed);
 	if (r < 0)
 		r = ks_cmd_report(r);
-	ks_json_summary("counts", json_pack("{s:I}", "changed", (json_int_t)changed));
+	ks_json_summary("counts", KS_JSON_COUNTS({ "changed", changed }));
 	free(asks);
 	ks_volume_ref_clear(&ref);
 	return ks_cmd_exit(r);

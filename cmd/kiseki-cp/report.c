@@ -96,12 +96,10 @@ void cp_summarise(const struct cp_ends *e, const struct ks_copy_counts *n)
 	if (v)
 		ks_json_volume(v->settings->name, v->settings->uuid, v->shown_url);
 	ks_json_summary("counts",
-			json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "files",
-				  (json_int_t)n->files, "dirs", (json_int_t)n->dirs, "symlinks",
-				  (json_int_t)n->symlinks, "others", (json_int_t)n->others, "links",
-				  (json_int_t)n->links, "bytes", (json_int_t)n->bytes, "skipped",
-				  (json_int_t)n->skipped, "failed", (json_int_t)n->failed,
-				  "acls_lost", (json_int_t)n->acls_lost, "touched",
-				  (json_int_t)n->touched, "deleted", (json_int_t)n->deleted,
-				  "different", (json_int_t)n->different));
+			KS_JSON_COUNTS({ "files", n->files }, { "dirs", n->dirs },
+				       { "symlinks", n->symlinks }, { "others", n->others },
+				       { "links", n->links }, { "bytes", n->bytes },
+				       { "skipped", n->skipped }, { "failed", n->failed },
+				       { "acls_lost", n->acls_lost }, { "touched", n->touched },
+				       { "deleted", n->deleted }, { "different", n->different }));
 }

@@ -156,9 +156,8 @@ int main(int argc, char **argv)
 	find.config = ks_common.config;
 	r = ks_volume_resolve(&ref, args[0], &find);
 	code = r < 0 ? ks_cmd_report(r) : destroy(&ref);
-	ks_json_summary("counts",
-			json_pack("{s:I,s:I,s:I}", "objects", (json_int_t)d.objects, "bytes",
-				  (json_int_t)d.bytes, "unknown", (json_int_t)d.unknown));
+	ks_json_summary("counts", KS_JSON_COUNTS({ "objects", d.objects }, { "bytes", d.bytes },
+						 { "unknown", d.unknown }));
 	ks_destroy_close(&d);
 	ks_volume_ref_clear(&ref);
 	return ks_cmd_exit(code);

@@ -128,14 +128,12 @@ static void summarise(const char *meta_url)
 	if (*done.uuid)
 		ks_json_volume_text(done.name, done.uuid, meta_url);
 	ks_json_summary("counts",
-			json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "inodes",
-				  (json_int_t)done.inodes, "slices", (json_int_t)done.slices,
-				  "records", (json_int_t)done.records, "objects",
-				  (json_int_t)done.objects, "object_bytes",
-				  (json_int_t)done.object_bytes, "files", (json_int_t)done.files,
-				  "bytes", (json_int_t)done.bytes, "skipped",
-				  (json_int_t)done.skipped, "failed", (json_int_t)done.failed,
-				  "archive_bytes", (json_int_t)done.out_bytes));
+			KS_JSON_COUNTS({ "inodes", done.inodes }, { "slices", done.slices },
+				       { "records", done.records }, { "objects", done.objects },
+				       { "object_bytes", done.object_bytes },
+				       { "files", done.files }, { "bytes", done.bytes },
+				       { "skipped", done.skipped }, { "failed", done.failed },
+				       { "archive_bytes", done.out_bytes }));
 }
 
 static int dump(const char *operand)

@@ -180,37 +180,20 @@ static void put_part(struct ks_buf *b, uint64_t n, const char *one, const char *
 
 static void summarise(const struct ks_fsck_result *r)
 {
-	const struct {
-		const char *name;
-		uint64_t n;
-	} counts[] = {
-		{ "inodes", r->inodes },
-		{ "directories", r->directories },
-		{ "entries", r->entries },
-		{ "extents", r->extents },
-		{ "slices", r->slices },
-		{ "blocks", r->blocks },
-		{ "packs", r->packs },
-		{ "objects", r->objects },
-		{ "read_blocks", r->read_blocks },
-		{ "read_bytes", r->read_bytes },
-		{ "missing_blocks", r->missing_blocks },
-		{ "damaged_blocks", r->damaged_blocks },
-		{ "damaged_files", r->damaged_files },
-		{ "counters_fixed", report.counters_fixed },
-		{ "problems", r->problems },
-		{ "fixed", r->fixed },
-		{ "unrepaired", r->problems - r->fixed },
-		{ "in_lost_found", r->quarantined },
-		{ "hidden_blocks", r->hidden },
-		{ "leftover_objects", r->leftovers },
-		{ "unsettled", r->unsettled },
-	};
-	json_t *j = json_object();
-
-	for (size_t i = 0; j && i < KS_ARRAY_SIZE(counts); i++)
-		json_object_set_new(j, counts[i].name, json_integer((json_int_t)counts[i].n));
-	ks_json_summary("counts", j);
+	ks_json_summary(
+		"counts",
+		KS_JSON_COUNTS(
+			{ "inodes", r->inodes }, { "directories", r->directories },
+			{ "entries", r->entries }, { "extents", r->extents },
+			{ "slices", r->slices }, { "blocks", r->blocks }, { "packs", r->packs },
+			{ "objects", r->objects }, { "read_blocks", r->read_blocks },
+			{ "read_bytes", r->read_bytes }, { "missing_blocks", r->missing_blocks },
+			{ "damaged_blocks", r->damaged_blocks },
+			{ "damaged_files", r->damaged_files },
+			{ "counters_fixed", report.counters_fixed }, { "problems", r->problems },
+			{ "fixed", r->fixed }, { "unrepaired", r->problems - r->fixed },
+			{ "in_lost_found", r->quarantined }, { "hidden_blocks", r->hidden },
+			{ "leftover_objects", r->leftovers }, { "unsettled", r->unsettled }));
 }
 
 void report_end(const struct ks_fsck_result *r, int bits)

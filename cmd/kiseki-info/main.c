@@ -322,7 +322,7 @@ int main(int argc, char **argv)
 		if (r < 0)
 			code = ks_exit_worse(code, ks_cmd_report(r));
 	}
-	ks_json_summary("counts", json_pack("{s:I,s:I}", "inodes", (json_int_t)counts.inodes,
-					    "pieces", (json_int_t)counts.pieces));
+	ks_json_summary("counts",
+			KS_JSON_COUNTS({ "inodes", counts.inodes }, { "pieces", counts.pieces }));
 	return ks_cmd_exit(code);
 }

@@ -71,10 +71,9 @@ static void summarise_load(bool into)
 		ks_json_volume_text(loaded.name, loaded.uuid,
 				    loaded.meta_url ? loaded.meta_url : "");
 	ks_json_summary("counts",
-			json_pack("{s:I,s:I,s:I,s:I,s:I}", "inodes", (json_int_t)loaded.inodes,
-				  "slices", (json_int_t)loaded.slices, "records",
-				  (json_int_t)loaded.records, "objects", (json_int_t)loaded.objects,
-				  "object_bytes", (json_int_t)loaded.object_bytes));
+			KS_JSON_COUNTS({ "inodes", loaded.inodes }, { "slices", loaded.slices },
+				       { "records", loaded.records }, { "objects", loaded.objects },
+				       { "object_bytes", loaded.object_bytes }));
 	if (loaded.data_url) {
 		ks_json_summary("data", json_string(loaded.data_url));
 		ks_json_summary("owner", json_boolean(loaded.owner));
@@ -214,10 +213,9 @@ static int unpack(const char *operand, const char *volume, const char *path, con
 		ks_progress_stop();
 	}
 	ks_json_summary("counts",
-			json_pack("{s:I,s:I,s:I,s:I,s:I}", "files", (json_int_t)unpacked.files,
-				  "others", (json_int_t)unpacked.others, "dirs",
-				  (json_int_t)unpacked.dirs, "bytes", (json_int_t)unpacked.bytes,
-				  "failed", (json_int_t)unpacked.failed));
+			KS_JSON_COUNTS({ "files", unpacked.files }, { "others", unpacked.others },
+				       { "dirs", unpacked.dirs }, { "bytes", unpacked.bytes },
+				       { "failed", unpacked.failed }));
 	if (r == 0)
 		say_unpacked(operand, file);
 	if (r < 0)

@@ -80,6 +80,6 @@ int main(int argc, char **argv)
 		if (r < 0)
 			code = ks_exit_worse(code, ks_cmd_report(r));
 	}
-	ks_json_summary("counts", json_pack("{s:I}", "entries", (json_int_t)out.entries));
+	ks_json_summary("counts", KS_JSON_COUNTS({ "entries", out.entries }));
 	return ks_cmd_exit(code);
 }

@@ -243,9 +243,8 @@ static void say_sum(void)
 			   ks_common.dry_run ? "would remove" : "removed", files, dirs, size,
 			   ks_common.dry_run ? "; dry run: nothing removed" : "");
 	}
-	ks_json_summary("counts", json_pack("{s:I,s:I,s:I,s:I}", "files", (json_int_t)files, "dirs",
-					    (json_int_t)dirs, "bytes", (json_int_t)bytes, "failed",
-					    (json_int_t)done.failed));
+	ks_json_summary("counts", KS_JSON_COUNTS({ "files", files }, { "dirs", dirs },
+						 { "bytes", bytes }, { "failed", done.failed }));
 }
 
 int main(int argc, char **argv)

@@ -352,7 +352,6 @@ int main(int argc, char **argv)
 		r = arg.prometheus ? export(&all, &lines) : scroll(&all, &lines);
 	if (r < 0 && r != -EPIPE)
 		r = ks_cmd_report(r);
-	ks_json_summary("counts", json_pack("{s:I,s:I}", "mounts", (json_int_t)mounts, "lines",
-					    (json_int_t)lines));
+	ks_json_summary("counts", KS_JSON_COUNTS({ "mounts", mounts }, { "lines", lines }));
 	return ks_cmd_exit(r);
 }

@@ -172,9 +172,7 @@ int main(int argc, char **argv)
 		if (r < 0)
 			code = ks_exit_worse(code, ks_cmd_report(r));
 	}
-	ks_json_summary("counts",
-			json_pack("{s:I,s:I,s:I,s:I}", "files", (json_int_t)total.files, "dirs",
-				  (json_int_t)total.dirs, "bytes", (json_int_t)total.bytes, "used",
-				  (json_int_t)total.used));
+	ks_json_summary("counts", KS_JSON_COUNTS({ "files", total.files }, { "dirs", total.dirs },
+						 { "bytes", total.bytes }, { "used", total.used }));
 	return ks_cmd_exit(code);
 }

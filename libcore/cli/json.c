@@ -147,6 +147,15 @@ void ks_json_summary(const char *key, json_t *value)
 		json_object_set_new(extra, key, value);
 }
 
+json_t *ks_json_counts(const struct ks_json_count *v)
+{
+	json_t *j = json_object();
+
+	for (; j && v->name; v++)
+		json_object_set_new(j, v->name, json_integer((json_int_t)v->n));
+	return j;
+}
+
 void ks_json_volume(const char *name, const uint8_t uuid[16], const char *meta_url)
 {
 	char text[KS_UUID_STR];

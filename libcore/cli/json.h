@@ -29,6 +29,14 @@ void ks_json_error(const char *path, const char *op, int err, const char *messag
 /* The summary's own members ("counts", "volume"): set before ks_cmd_exit(). Takes @value over. */
 void ks_json_summary(const char *key, json_t *value);
 
+/* An object of numbers: KS_JSON_COUNTS({ "files", n.files }, { "bytes", n.bytes }). */
+struct ks_json_count {
+	const char *name;
+	uint64_t n;
+};
+json_t *ks_json_counts(const struct ks_json_count *v); /* ends with a name NULL */
+#define KS_JSON_COUNTS(...) ks_json_counts((const struct ks_json_count[]){ __VA_ARGS__, { 0 } })
+
 /* The summary's "volume". */
 void ks_json_volume(const char *name, const uint8_t uuid[16], const char *meta_url);
 void ks_json_volume_text(const char *name, const char *uuid, const char *meta_url);
