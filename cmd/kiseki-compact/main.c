@@ -13,7 +13,6 @@
 static struct {
 	uint64_t min_slices;
 	uint32_t min_gain;
-	bool check;
 } arg = { .min_slices = 8, .min_gain = 20 };
 
 static struct ks_compaction done; /* also for the progress line */
@@ -37,8 +36,6 @@ static const struct ks_opt opts[] = {
 		       "only chunks with so many slices or more (8)"),
 	KS_OPT_CALL(0, "min-gain", "P%", set_min_gain,
 		    "leave a chunk if less of its slices, or their bytes, would go (20%)"),
-	KS_OPT_FLAG_CMD(0, "check", &arg.check,
-			"like -n, but exit 4 if there is anything to compact"),
 	KS_OPT_END,
 };
 
@@ -53,7 +50,8 @@ static const struct ks_cmd cmd = {
 		    "kiseki-compact -q --max-duration=2h photos:/databases",
 	.opts = opts,
 	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
-		  KS_CMD_BYTES | KS_CMD_CONFIG | KS_CMD_LOCK_WAIT | KS_CMD_MAX_DURATION,
+		  KS_CMD_BYTES | KS_CMD_CONFIG | KS_CMD_LOCK_WAIT | KS_CMD_MAX_DURATION |
+		  KS_CMD_CHECK | KS_CMD_METRICS,
 	.max_args = 1,
 	.features = ks_volume_features,
 };
@@ -159,7 +157,7 @@ static int exit_code(void)
 		code = ks_exit_worse(code, KS_EXIT_PARTIAL);
 	if (done.limited)
 		code = ks_exit_worse(code, KS_EXIT_LIMIT);
-	if (arg.check && (done.compacted || done.packs.packs))
+	if (ks_common.check && (done.compacted || done.packs.packs))
 		code = ks_exit_worse(code, KS_EXIT_FINDINGS);
 	return code;
 }
@@ -198,7 +196,6 @@ int main(int argc, char **argv)
 	int code;
 
 	ks_cmd_parse(&cmd, argc, argv, &args);
-	ks_common.dry_run = ks_common.dry_run || arg.check;
 	code = run(args[0]);
 	summarise();
 	return ks_cmd_exit(code);

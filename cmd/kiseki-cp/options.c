@@ -201,7 +201,8 @@ const struct ks_cmd cp_cmd = {
 		    "kiseki-cp -au --delete /srv/album photos:/",
 	.opts = opts,
 	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
-		  KS_CMD_BYTES | KS_CMD_JOBS | KS_CMD_CONFIG | KS_CMD_YES | KS_CMD_MAX_DURATION,
+		  KS_CMD_BYTES | KS_CMD_JOBS | KS_CMD_CONFIG | KS_CMD_YES | KS_CMD_BATCH |
+		  KS_CMD_MAX_DURATION | KS_CMD_METRICS,
 	.min_args = 1,
 	.max_args = -1,
 	.features = ks_volume_features,

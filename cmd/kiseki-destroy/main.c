@@ -32,7 +32,7 @@ static const struct ks_cmd cmd = {
 		    "kiseki-destroy --yes scratch",
 	.opts = opts,
 	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
-		  KS_CMD_BYTES | KS_CMD_CONFIG | KS_CMD_YES | KS_CMD_LOCK_WAIT,
+		  KS_CMD_BYTES | KS_CMD_CONFIG | KS_CMD_YES | KS_CMD_BATCH | KS_CMD_LOCK_WAIT,
 	.min_args = 1,
 	.max_args = 1,
 	.features = ks_volume_features,
@@ -85,7 +85,9 @@ static bool confirm(const char *name)
 	if (ks_common.yes)
 		return true;
 	if (!ks_cmd_can_ask())
-		ks_cmd_usage("there is no terminal to ask on: --yes destroys without asking");
+		ks_cmd_usage("%s: --yes destroys without asking",
+			     ks_common.batch ? "--batch asks nothing"
+					     : "there is no terminal to ask on");
 	describe(stderr, name);
 	return ks_cmd_ask_word(name, "there is no way back; the name of the volume to destroy");
 }

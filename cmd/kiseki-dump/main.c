@@ -52,7 +52,7 @@ static const struct ks_cmd cmd = {
 		    "kiseki-dump --files --format=zip photos:/album -o album.zip",
 	.opts = opts,
 	.common = KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS | KS_CMD_BYTES |
-		  KS_CMD_CONFIG,
+		  KS_CMD_CONFIG | KS_CMD_METRICS,
 	.max_args = 1,
 	.features = ks_volume_features,
 };

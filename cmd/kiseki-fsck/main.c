@@ -84,7 +84,8 @@ static const struct ks_cmd cmd = {
 		    "kiseki-fsck --data=read --sample=3/30 photos",
 	.opts = opts,
 	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
-		  KS_CMD_JOBS | KS_CMD_CONFIG | KS_CMD_LOCK_WAIT | KS_CMD_CODE_AFTER_STOP,
+		  KS_CMD_JOBS | KS_CMD_CONFIG | KS_CMD_LOCK_WAIT | KS_CMD_METRICS |
+		  KS_CMD_CODE_AFTER_STOP | KS_CMD_DRY_IS_WHOLE,
 	.max_args = 1,
 	.map_exit = map_exit,
 	.features = ks_volume_features,

@@ -18,7 +18,7 @@ static struct {
 	int64_t grace_ns;
 	uint64_t max_delete;
 	unsigned int only;
-	bool check, force;
+	bool force;
 } arg = { .grace_ns = KS_GC_GRACE_DEFAULT_NS };
 
 static _Atomic uint64_t done, total; /* for the progress line */
@@ -60,8 +60,6 @@ static const struct ks_opt opts[] = {
 	  .min = 1,
 	  .value = &arg.max_delete,
 	  .help = "stop after N objects (exit 5)" },
-	KS_OPT_FLAG_CMD(0, "check", &arg.check,
-			"like -n, but exit 4 if there is anything to reclaim"),
 	KS_OPT_FLAG_CMD(0, "force", &arg.force,
 			"also when more than half of the objects look like garbage"),
 	KS_OPT_END,
@@ -77,7 +75,8 @@ static const struct ks_cmd cmd = {
 		    "kiseki-gc -q --max-duration=1h photos",
 	.opts = opts,
 	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
-		  KS_CMD_BYTES | KS_CMD_CONFIG | KS_CMD_LOCK_WAIT | KS_CMD_MAX_DURATION,
+		  KS_CMD_BYTES | KS_CMD_CONFIG | KS_CMD_LOCK_WAIT | KS_CMD_MAX_DURATION |
+		  KS_CMD_CHECK | KS_CMD_METRICS,
 	.max_args = 1,
 	.features = ks_volume_features,
 };
@@ -241,8 +240,8 @@ static int exit_code(const struct ks_gc_result *r)
 	}
 	if (r->limited)
 		code = ks_exit_worse(code, KS_EXIT_LIMIT);
-	if (arg.check && (r->pending.objects || r->packs.objects || r->orphans.objects ||
-			  r->deleted_files || r->dead_sessions))
+	if (ks_common.check && (r->pending.objects || r->packs.objects || r->orphans.objects ||
+				r->deleted_files || r->dead_sessions))
 		code = ks_exit_worse(code, KS_EXIT_FINDINGS);
 	return code;
 }
@@ -257,7 +256,6 @@ int main(int argc, char **argv)
 	int r;
 
 	ks_cmd_parse(&cmd, argc, argv, &args);
-	ks_common.dry_run = ks_common.dry_run || arg.check;
 	find.config = ks_common.config;
 	r = ks_volume_resolve(&ref, args[0], &find);
 	if (r == 0 && arg.grace_ns < least_grace())

@@ -44,7 +44,7 @@ static const struct ks_cmd cmd = {
 		    "kiseki-rm -rn photos:/2023",
 	.opts = opts,
 	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
-		  KS_CMD_BYTES | KS_CMD_CONFIG,
+		  KS_CMD_BYTES | KS_CMD_CONFIG | KS_CMD_BATCH,
 	.min_args = 1,
 	.max_args = -1,
 	.features = ks_volume_features,
@@ -256,7 +256,9 @@ int main(int argc, char **argv)
 	if (arg.force || ks_common.dry_run)
 		arg.ask = arg.ask_once = false;
 	if ((arg.ask || arg.ask_once) && !ks_cmd_can_ask())
-		ks_cmd_usage("there is no terminal to ask on; without -i and -I nothing is asked");
+		ks_cmd_usage("%s; without -i and -I nothing is asked",
+			     ks_common.batch ? "--batch asks nothing"
+					     : "there is no terminal to ask on");
 	if (arg.ask_once && !arg.ask && (arg.recursive || n > MANY) &&
 	    !ks_cmd_ask("remove %d operand%s%s?", n, n == 1 ? "" : "s",
 			arg.recursive ? " recursively" : ""))

@@ -12,11 +12,9 @@
 #include "volume/volume.h"
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -277,40 +275,6 @@ static int metrics(struct targets *all, struct ks_buf *out)
 	return r;
 }
 
-static int write_whole(int fd, const struct ks_buf *b)
-{
-	for (size_t done = 0; done < b->n;) {
-		ssize_t n = write(fd, (const char *)b->p + done, b->n - done);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		done += n > 0 ? (size_t)n : 0;
-	}
-	return 0;
-}
-
-/* Who reads it finds the old text or the new one. */
-static int replace(const char *path, const struct ks_buf *b)
-{
-	KS_AUTO(ks_freep) char *tmp = ks_asprintf("%s.%d", path, (int)getpid());
-	KS_AUTO(ks_closep) int fd = -1;
-	int r;
-
-	if (!tmp)
-		return -ENOMEM;
-	fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return ks_fail(-errno, "write %s", tmp);
-	r = write_whole(fd, b);
-	if (r == 0 && rename(tmp, path) < 0)
-		r = -errno;
-	if (r < 0) {
-		unlink(tmp);
-		return ks_fail(r, "write %s", path);
-	}
-	return 0;
-}
-
 static int export(struct targets *all, uint64_t *lines)
 {
 	int64_t next = ks_clock_mono_ns();
@@ -325,7 +289,7 @@ static int export(struct targets *all, uint64_t *lines)
 		/* Without a mount there are no samples: the old ones must not stay. */
 		r = metrics(all, &text);
 		if (r == 0 && arg.output)
-			r = replace(arg.output, &text);
+			r = ks_buf_to_file(&text, arg.output);
 		else if (r == 0 && !ks_common.quiet)
 			fwrite(text.p, 1, text.n, stdout);
 		ks_buf_clear(&text);

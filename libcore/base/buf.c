@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* buf.c: growing buffers and arenas. */
 #include "base/buf.h"
+#include "base/log.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <stdalign.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -202,4 +204,39 @@ char *ks_asprintf(const char *fmt, ...)
 	n = vasprintf(&p, fmt, ap);
 	va_end(ap);
 	return n < 0 ? NULL : p;
+}
+
+static int write_whole(int fd, const struct ks_buf *b)
+{
+	for (size_t done = 0; done < b->n;) {
+		ssize_t n = write(fd, b->p + done, b->n - done);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		done += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+int ks_buf_to_file(const struct ks_buf *b, const char *path)
+{
+	KS_AUTO(ks_freep) char *tmp = ks_asprintf("%s.%d", path, (int)getpid());
+	KS_AUTO(ks_closep) int fd = -1;
+	int r;
+
+	if (!tmp)
+		return -ENOMEM;
+	/* What a killed process of this number left behind. */
+	KS_IGNORE(unlink(tmp) < 0);
+	fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return ks_fail(-errno, "write %s", tmp);
+	r = write_whole(fd, b);
+	if (r == 0 && rename(tmp, path) < 0)
+		r = -errno;
+	if (r < 0) {
+		unlink(tmp);
+		return ks_fail(r, "write %s", path);
+	}
+	return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/buf.h"
+#include "base/log.h"
 #include "base/tap.h"
 #include <fcntl.h>
 
@@ -125,6 +126,32 @@ KS_TEST(cleanup_helpers)
 	ks_closep(&kept);
 	ks_check_eq(kept, -1);
 	ks_check_eq(fcntl(was, F_GETFD), -1);
+}
+
+KS_TEST(a_file_is_replaced_whole)
+{
+	struct ks_buf b = { 0 };
+	char path[512], left[600], got[16] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/file", ks_tap_dir());
+	for (int i = 1; i <= 2; i++) {
+		ks_check_ok(ks_buf_printf(&b, "%d", i));
+		ks_check_ok(ks_buf_to_file(&b, path));
+	}
+	f = fopen(path, "re");
+	ks_check(f && fgets(got, sizeof(got), f));
+	fclose(f);
+	ks_check_str(got, "12");
+	snprintf(left, sizeof(left), "%s.%d", path, (int)getpid());
+	ks_check(access(left, F_OK) < 0);
+	/* A directory cannot be replaced, and nothing stays behind. */
+	snprintf(path, sizeof(path), "%s", ks_tap_dir());
+	ks_fail_quiet(true);
+	ks_check(ks_buf_to_file(&b, path) < 0);
+	snprintf(left, sizeof(left), "%s.%d", path, (int)getpid());
+	ks_check(access(left, F_OK) < 0);
+	ks_buf_clear(&b);
 }
 
 KS_TEST_MAIN()

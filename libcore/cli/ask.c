@@ -10,7 +10,7 @@
 
 bool ks_cmd_can_ask(void)
 {
-	return isatty(STDIN_FILENO);
+	return !ks_common.batch && isatty(STDIN_FILENO);
 }
 
 /* One line without its newline, owned; NULL: the end of the input. The progress bar is away until it came. */

@@ -42,10 +42,16 @@ static const struct {
 	{ KS_CMD_BYTES, KS_OPT_FLAG('b', "bytes", &ks_common.bytes, "exact numbers of bytes") },
 	{ KS_CMD_JOBS,
 	  KS_OPT_INTEGER('j', "jobs", 1, 256, &ks_common.jobs, "do N things at a time") },
+	{ KS_CMD_BATCH,
+	  KS_OPT_FLAG(0, "batch", &ks_common.batch, "never ask, also not on a terminal") },
 	{ KS_CMD_LOCK_WAIT, KS_OPT_DURATION(0, "lock-wait", &ks_common.lock_wait_ns,
 					    "wait so long while another tool is in the way") },
 	{ KS_CMD_MAX_DURATION, KS_OPT_DURATION(0, "max-duration", &ks_common.max_duration_ns,
 					       "stop cleanly after that (exit 5)") },
+	{ KS_CMD_CHECK, KS_OPT_FLAG_CMD(0, "check", &ks_common.check,
+					"like -n, but exit 4 if there is anything to do") },
+	{ KS_CMD_METRICS, KS_OPT_STRING_CMD(0, "metrics-file", "FILE", &ks_common.metrics_file,
+					    "write when it ended, and how, for Prometheus") },
 	{ KS_CMD_CONFIG, KS_OPT_STRING_CMD(0, "config", "FILE", &ks_common.config,
 					   "read FILE instead of the usual kiseki.conf") },
 	{ 0, KS_OPT_FLAG_CMD('h', "help", &seen[O_HELP], "this text") },
@@ -307,6 +313,11 @@ int ks_cmd_parse(const struct ks_cmd *cmd, int argc, char **argv, char ***args)
 	read_environment();
 	if (ks_common.progress == KS_PROGRESS_JSON && !ks_common.json)
 		ks_cmd_usage("--progress=json needs --json");
+	ks_common.dry_run |= ks_common.check;
+	if (ks_common.metrics_file && ks_common.dry_run && !(cmd->common & KS_CMD_DRY_IS_WHOLE))
+		ks_cmd_usage("--metrics-file tells when it was done last: not with %s, which does "
+			     "nothing",
+			     ks_common.check ? "--check" : "-n");
 	set_log();
 	ks_cmd_catch_signals();
 	ks_fault_watch(KS_EXIT_IOERR);

@@ -140,21 +140,26 @@ enum {
 	KS_CMD_YES = 1 << 8,           /* -y --yes */
 	KS_CMD_LOCK_WAIT = 1 << 9,     /* --lock-wait=DUR */
 	KS_CMD_MAX_DURATION = 1 << 10, /* --max-duration=DUR */
+	KS_CMD_CHECK = 1 << 11,        /* --check: sets dry_run too */
+	KS_CMD_METRICS = 1 << 12,      /* --metrics-file=FILE: for what runs by cron */
+	KS_CMD_BATCH = 1 << 13,        /* --batch: for what may ask */
 	/* ---- behaviour ---- */
 	KS_CMD_NO_PARSE_AFTER = 1 << 16, /* options end at the first operand (a dispatcher) */
 	/* A stop ends with main()'s code and not by the signal, a second one at once: fsck(8). */
 	KS_CMD_CODE_AFTER_STOP = 1 << 17,
+	/* A run with -n is a whole one: to look is what the tool does. */
+	KS_CMD_DRY_IS_WHOLE = 1 << 18,
 };
 
 enum ks_progress_when { KS_PROGRESS_AUTO, KS_PROGRESS_ALWAYS, KS_PROGRESS_NEVER, KS_PROGRESS_JSON };
 
 /* Values of the common options. */
 struct ks_common {
-	bool dry_run, quiet, json, bytes, yes;
+	bool dry_run, quiet, json, bytes, yes, check, batch;
 	int verbose;
 	int progress;  /* enum ks_progress_when */
 	uint64_t jobs; /* 0: the tool's own default */
-	const char *config;
+	const char *config, *metrics_file;
 	int64_t lock_wait_ns, max_duration_ns; /* 0: none */
 };
 
@@ -226,7 +231,7 @@ bool ks_cmd_wait_busy(int r);
 
 /* ---- questions: ask.c ---- */
 
-/* Is there a terminal to ask on, and may it be asked? */
+/* Is there a terminal to ask on, and no --batch? */
 bool ks_cmd_can_ask(void);
 /* "kiseki-rm: QUESTION [y/N] " on the terminal: did they say yes? Only when ks_cmd_can_ask(). */
 bool ks_cmd_ask(const char *fmt, ...) KS_PRINTF(1, 2);
@@ -267,7 +272,7 @@ const char *ks_cmd_kind(uint32_t mode);
  * ks_cmd_exit() - the end of every main()
  * @r: an exit code, or a negative errno, whose text is then printed
  *
- * Prints JSON's summary line, flushes stdout (a failure there is 74), and after SIGINT or SIGTERM raises the signal again.
+ * Writes --metrics-file, prints JSON's summary line, flushes stdout (a failure there is 74), and after SIGINT or SIGTERM raises the signal again.
  * Return: what main() returns.
  */
 int ks_cmd_exit(int r) KS_MUST_CHECK;

@@ -168,6 +168,8 @@ void ks_json_volume_text(const char *name, const char *uuid, const char *meta_ur
 {
 	json_t *v = ks_common.json ? json_object() : NULL;
 
+	free(ks_cli.volume);
+	ks_cli.volume = strdup(name);
 	if (!v)
 		return;
 	json_object_set_new(v, "name", text_of(name));

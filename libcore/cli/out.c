@@ -303,6 +303,12 @@ int ks_cmd_exit(int r)
 		code = 128 + ks_cli_signal;
 	if (ks_cli.cmd && ks_cli.cmd->map_exit)
 		code = ks_cli.cmd->map_exit(code);
+	if (ks_cmd_write_metrics(code) < 0) {
+		int bad = ks_cmd_report(-EIO);
+
+		code = ks_cli.cmd->map_exit ? code | ks_cli.cmd->map_exit(bad)
+					    : ks_exit_worse(code, bad);
+	}
 	ks_json_finish(code);
 	if (fflush(stdout) || ferror(stdout)) {
 		ks_cmd_error("cannot write the output: %s", ks_strerror(errno));
@@ -314,5 +320,7 @@ int ks_cmd_exit(int r)
 	free(ks_cli.error_hint);
 	ks_cli.error_text = NULL;
 	ks_cli.error_hint = NULL;
+	free(ks_cli.volume);
+	ks_cli.volume = NULL;
 	return code;
 }

@@ -26,6 +26,7 @@ struct ks_cli_state {
 	char *error_text;
 	char *error_hint;
 	unsigned int errors;
+	char *volume; /* its name, for --metrics-file */
 };
 
 extern struct ks_cli_state ks_cli;
@@ -42,5 +43,6 @@ void ks_cmd_help(FILE *f);
 void ks_cmd_short_usage(FILE *f);
 void ks_cmd_list_options(FILE *f);
 void ks_json_finish(int code);
+int ks_cmd_write_metrics(int code); /* --metrics-file; raised */
 
 #endif

@@ -1,0 +1,80 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# What jobs without anybody watching need: when it was done last, nothing asked, messages for programs.
+
+load helper
+setup() {
+	cli_setup
+	format
+	echo x >f
+	kiseki-cp -q f "$U:/"
+}
+teardown() { mounted_teardown; }
+
+# metric FILE NAME: its value for the volume
+metric() { sed -n "s/^$2{volume=\"vol\"} //p" "$1"; }
+
+@test "--metrics-file: the last success outlives a failure" {
+	local t tool since
+	since=$(date +%s)
+	for t in "gc $V" "compact $V" "fsck -q $V" "dump -o d $V" "cp f $U:/g"; do
+		tool=${t%% *}
+		kiseki-$t --metrics-file=$tool.prom
+		[ "$(metric $tool.prom kiseki_${tool}_last_success_timestamp_seconds)" -ge "$since" ]
+		[ "$(metric $tool.prom kiseki_${tool}_last_run_timestamp_seconds)" -ge "$since" ]
+		[ "$(metric $tool.prom kiseki_${tool}_last_exit_code)" -eq 0 ]
+		[ "$(stat -c %a $tool.prom)" = 644 ]
+		# Every sample has its type before it, and nothing else is in it.
+		awk '/^# TYPE / { type[$3] = $4; next } /^# HELP / { next }
+			{ name = $1; sub(/[{].*/, "", name); if (type[name] != "gauge" || NF != 2 || $2 !~ /^[0-9.]+$/) exit 1 }' $tool.prom
+	done
+	sed -i 's/^\(kiseki_gc_last_success[^ ]*\) .*/\1 1000/' gc.prom
+	mv "$V" away.db
+	fails_cleanly 66 kiseki-gc --metrics-file=gc.prom "$V"
+	[ "$(metric gc.prom kiseki_gc_last_success_timestamp_seconds)" -eq 1000 ]
+	[ "$(metric gc.prom kiseki_gc_last_run_timestamp_seconds)" -ge "$since" ]
+	[ "$(metric gc.prom kiseki_gc_last_exit_code)" -eq 66 ]
+	fails_cleanly 8 kiseki-fsck --metrics-file=new.prom "$V"
+	not grep -q last_success new.prom
+	grep -q '^kiseki_fsck_last_exit_code.* 8$' new.prom
+	# No secret comes into it, nor what ends a label.
+	fails_cleanly 64 kiseki-gc --metrics-file=s.prom postgres://u:hunter2@h/k
+	not grep -q hunter2 s.prom
+	fails_cleanly 64 kiseki-gc --metrics-file=s.prom 'a"b'
+	grep -qF 'volume="a\"b"' s.prom
+	[ -z "$(find . -name '*.prom.*')" ]
+}
+
+@test "--metrics-file: a place that cannot be written to is an error, a run that does nothing none" {
+	out_err kiseki-gc -q --metrics-file=no/dir/gc.prom "$V"
+	[ "$status" -eq 74 ]
+	says no/dir/gc.prom
+	out_err kiseki-fsck -q --metrics-file=no/dir/gc.prom "$V"
+	[ "$status" -eq 8 ]
+	fails_cleanly 64 kiseki-gc -n --metrics-file=gc.prom "$V"
+	fails_cleanly 64 kiseki-compact --check --metrics-file=gc.prom "$V"
+	says "not with --check"
+	[ ! -e gc.prom ]
+	kiseki-fsck -qn --metrics-file=gc.prom "$V"
+	grep -q last_success gc.prom
+}
+
+@test "--batch: a terminal is not asked either" {
+	requires script
+	run limit 10 script -qec "kiseki-destroy --batch '$V'" /dev/null
+	[ "$status" -eq 64 ]
+	says '--batch asks nothing'
+	[ -e "$V" ]
+	run limit 10 script -qec "kiseki-rm -i --batch '$U:/f'" /dev/null
+	[ "$status" -eq 64 ]
+	mkdir src
+	(cd src && touch $(seq 150))
+	kiseki-cp -qr src "$U:/"
+	rm src/*
+	echo n >no
+	run limit 10 script -qec "kiseki-cp -rT --delete --force --batch src '$U:/src'" /dev/null <no
+	[ "$status" -eq 0 ]
+	[ -z "$(kiseki-ls "$U:/src")" ]
+	kiseki-destroy -q --batch --yes "$V"
+	[ ! -e "$V" ]
+}
