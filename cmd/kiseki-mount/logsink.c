@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "cli/json.h"
 #include "mount.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -28,6 +29,15 @@ static void to_file(void *unused, enum ks_log_level l, const char *where, const 
 	int n;
 
 	(void)unused;
+	if (ks_common.log_format == KS_LOG_JSON) {
+		KS_AUTO(ks_freep)
+		char *json = ks_json_log(l, "message", l == KS_LOG_DEBUG ? where : NULL, text);
+		KS_AUTO(ks_freep) char *whole = json ? ks_asprintf("%s\n", json) : NULL;
+
+		KS_LOCKED(&mu);
+		KS_IGNORE(whole && write(fd, whole, strlen(whole)) < 0);
+		return;
+	}
 	ks_time_format(ks_clock_real_ns(), when);
 	if (l == KS_LOG_DEBUG)
 		n = snprintf(line, sizeof(line), "%s %s %s: %s\n", when, names[l], where, text);

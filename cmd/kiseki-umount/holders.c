@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* holders.c: who keeps a mount busy. What /proc says is enough; the mount itself is not touched. */
 #include "base/buf.h"
+#include "cli/cmd.h"
 #include "umount.h"
 #include <ctype.h>
 #include <dirent.h>
@@ -51,7 +52,7 @@ static void print_one(struct scan *s, const char *what, const char *path)
 		snprintf(user, sizeof(user), "%.32s", pw->pw_name);
 	else
 		snprintf(user, sizeof(user), "%u", (unsigned int)st.st_uid);
-	fprintf(stderr, "    %-7d %-8s %-15s %s %s\n", s->pid, user, comm, what, path);
+	ks_cmd_more("    %-7d %-8s %-15s %s %s", s->pid, user, comm, what, path);
 }
 
 static void look_at_link(struct scan *s, const char *name, const char *what)

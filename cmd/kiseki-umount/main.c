@@ -136,8 +136,8 @@ static int busy(const struct ks_mount_entry *e, int daemon)
 {
 	ks_cmd_error("%s is busy:", e->dir);
 	if (print_holders(e->dir, daemon) == 0)
-		fprintf(stderr,
-			"    nobody this user may see; another mount inside it, or another user\n");
+		ks_cmd_more(
+			"    nobody this user may see; another mount inside it, or another user");
 	return KS_EXIT_TEMPFAIL;
 }
 

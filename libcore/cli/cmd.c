@@ -14,6 +14,7 @@
 struct ks_common ks_common;
 struct ks_cli_state ks_cli;
 
+static const char *const format_names[] = { "auto", "text", "json", "journal", NULL };
 static const char *const progress_names[] = { "auto", "always", "never", "json", NULL };
 
 enum { O_HELP, O_VERSION, O_USAGE, O_LIST };
@@ -29,6 +30,9 @@ static const struct {
 	{ KS_CMD_QUIET, KS_OPT_FLAG('q', "quiet", &ks_common.quiet, "errors only") },
 	{ KS_CMD_VERBOSE,
 	  KS_OPT_COUNTER('v', "verbose", &ks_common.verbose, "say more; twice: still more") },
+	{ KS_CMD_VERBOSE,
+	  KS_OPT_ENUM(0, "log-format", "FORMAT", format_names, &ks_common.log_format,
+		      "messages as text, json, or journal (with priorities)") },
 	{ KS_CMD_JSON, KS_OPT_FLAG(0, "json", &ks_common.json,
 				   "JSON lines on stdout, the last is the summary") },
 	{ KS_CMD_PROGRESS,
@@ -226,13 +230,7 @@ static void read_environment(void)
 static void log_sink(void *arg, enum ks_log_level level, const char *where, const char *text)
 {
 	(void)arg;
-	ks_progress_lock();
-	fputs(ks_cmd_mark(level), stderr);
-	if (level == KS_LOG_DEBUG)
-		fprintf(stderr, "%s: %s: %s\n", ks_cmd_name(), where, text);
-	else
-		fprintf(stderr, "%s: %s\n", ks_cmd_name(), text);
-	ks_progress_unlock();
+	ks_cmd_message(level, where, text);
 }
 
 void ks_cmd_log(enum ks_log_level max)

@@ -153,12 +153,16 @@ enum {
 
 enum ks_progress_when { KS_PROGRESS_AUTO, KS_PROGRESS_ALWAYS, KS_PROGRESS_NEVER, KS_PROGRESS_JSON };
 
+/* AUTO: text, with marks when stderr is the journal's. */
+enum ks_log_format { KS_LOG_AUTO, KS_LOG_TEXT, KS_LOG_JSON, KS_LOG_JOURNAL };
+
 /* Values of the common options. */
 struct ks_common {
 	bool dry_run, quiet, json, bytes, yes, check, batch;
 	int verbose;
-	int progress;  /* enum ks_progress_when */
-	uint64_t jobs; /* 0: the tool's own default */
+	int progress;   /* enum ks_progress_when */
+	int log_format; /* enum ks_log_format */
+	uint64_t jobs;  /* 0: the tool's own default */
 	const char *config, *metrics_file;
 	int64_t lock_wait_ns, max_duration_ns; /* 0: none */
 };
@@ -248,6 +252,8 @@ void ks_cmd_log(enum ks_log_level max);
 /* Messages on stderr, "kiseki-ls: text"; the progress bar steps aside. Also with --quiet. Threads: any. */
 void ks_cmd_error(const char *fmt, ...) KS_PRINTF(1, 2);
 void ks_cmd_hint(const char *fmt, ...) KS_PRINTF(1, 2); /* "  hint: text" */
+void ks_cmd_more(const char *fmt, ...)
+	KS_PRINTF(1, 2); /* a line that belongs to the error, as it is */
 /* For people, on stderr; not with --quiet. */
 void ks_cmd_note(const char *fmt, ...) KS_PRINTF(1, 2);
 /* The result for people, on stdout; not with --quiet or --json. */

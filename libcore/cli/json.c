@@ -118,6 +118,25 @@ static json_t *text_of(const char *p)
 	return j;
 }
 
+char *ks_json_log(enum ks_log_level level, const char *key, const char *where, const char *text)
+{
+	static const char *const names[] = { "error", "warning", "info", "debug" };
+	char when[KS_TIME_STR];
+	json_t *line;
+	char *out;
+
+	ks_time_format(ks_clock_real_ns(), when);
+	line = json_pack("{s:s,s:s,s:s,s:s}", "type", "log", "time", when, "level", names[level],
+			 "tool", ks_cmd_name());
+	if (line && where)
+		json_object_set_new(line, "where", text_of(where));
+	if (line)
+		json_object_set_new(line, key, text_of(text));
+	out = line ? json_dumps(line, JSON_COMPACT) : NULL;
+	json_decref(line);
+	return out;
+}
+
 void ks_json_error(const char *path, const char *op, int err, const char *message)
 {
 	json_t *line;

@@ -6,7 +6,7 @@
 #ifndef KS_CLI_JSON_H
 #define KS_CLI_JSON_H
 
-#include "base/def.h"
+#include "base/log.h"
 #include <jansson.h>
 
 /* Prints one line; takes @line over. NULL (no memory) is ignored. */
@@ -22,6 +22,9 @@ int ks_json_name(json_t *obj, const char *key, const char *name, size_t n);
 
 /* RFC 3339, seconds, UTC. */
 json_t *ks_json_time(int64_t ns);
+
+/* --log-format=json: {"type":"log","time":...,"level":"error","tool":...,KEY:@text}, without newline. @where may be NULL. Owned; NULL: no memory. */
+char *ks_json_log(enum ks_log_level level, const char *key, const char *where, const char *text);
 
 /* {"type":"error","path":...,"op":...,"errno":"EACCES","message":...} */
 void ks_json_error(const char *path, const char *op, int err, const char *message);

@@ -88,22 +88,53 @@ bool ks_cmd_to_journal(void)
 	return strcmp(stream, text) == 0;
 }
 
-const char *ks_cmd_mark(enum ks_log_level level)
+/* "<3>", which the journal takes off a line and files it by; "" when nobody would. */
+static const char *mark(enum ks_log_level level)
 {
 	static const char *const marks[] = { "<3>", "<4>", "<6>", "<7>" };
+	bool wanted = ks_common.log_format == KS_LOG_JOURNAL ||
+		      (ks_common.log_format == KS_LOG_AUTO && ks_cli.journal);
 
-	return ks_cli.journal ? marks[level] : "";
+	return wanted ? marks[level] : "";
 }
 
-KS_PRINTF(3, 0)
-static void to_stderr(enum ks_log_level level, const char *lead, const char *fmt, va_list ap)
+/* One message: as text behind @lead, as JSON in member @key. @where may be NULL. */
+static void put(enum ks_log_level level, const char *lead, const char *key, const char *where,
+		const char *text)
 {
+	KS_AUTO(ks_freep) char *json = NULL;
+
+	if (ks_common.log_format == KS_LOG_JSON)
+		json = ks_json_log(level, key, where, text);
 	ks_progress_lock();
-	fputs(ks_cmd_mark(level), stderr);
-	fputs(lead, stderr);
-	vfprintf(stderr, fmt, ap);
-	putc('\n', stderr);
+	if (ks_common.log_format == KS_LOG_JSON)
+		fprintf(stderr, "%s\n", json ? json : "{}");
+	else
+		fprintf(stderr, "%s%s%s\n", mark(level), lead, text);
 	ks_progress_unlock();
+}
+
+KS_PRINTF(4, 0)
+static void to_stderr(enum ks_log_level level, const char *lead, const char *key, const char *fmt,
+		      va_list ap)
+{
+	char *text = NULL;
+
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
+	put(level, lead, key, NULL, text ? text : "out of memory");
+	free(text);
+}
+
+void ks_cmd_message(enum ks_log_level level, const char *where, const char *text)
+{
+	char lead[192];
+
+	if (level == KS_LOG_DEBUG)
+		snprintf(lead, sizeof(lead), "%s: %s: ", ks_cmd_name(), where);
+	else
+		snprintf(lead, sizeof(lead), "%s: ", ks_cmd_name());
+	put(level, lead, "message", level == KS_LOG_DEBUG ? where : NULL, text);
 }
 
 /* The first one is what the summary says. Needs the terminal's lock. */
@@ -122,7 +153,7 @@ void ks_cmd_error(const char *fmt, ...)
 	snprintf(lead, sizeof(lead), "%s: ", ks_cmd_name());
 	ks_progress_lock();
 	va_start(ap, fmt);
-	to_stderr(KS_LOG_ERROR, lead, fmt, ap);
+	to_stderr(KS_LOG_ERROR, lead, "message", fmt, ap);
 	va_end(ap);
 	ks_cli.errors++;
 	va_start(ap, fmt);
@@ -137,13 +168,22 @@ void ks_cmd_hint(const char *fmt, ...)
 
 	ks_progress_lock();
 	va_start(ap, fmt);
-	to_stderr(KS_LOG_ERROR, "  hint: ", fmt, ap);
+	to_stderr(KS_LOG_ERROR, "  hint: ", "hint", fmt, ap);
 	va_end(ap);
 	va_start(ap, fmt);
 	if (ks_cli.errors == 1)
 		remember(&ks_cli.error_hint, fmt, ap);
 	va_end(ap);
 	ks_progress_unlock();
+}
+
+void ks_cmd_more(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	to_stderr(KS_LOG_ERROR, "", "message", fmt, ap);
+	va_end(ap);
 }
 
 void ks_cmd_note(const char *fmt, ...)
@@ -153,7 +193,7 @@ void ks_cmd_note(const char *fmt, ...)
 	if (ks_common.quiet)
 		return;
 	va_start(ap, fmt);
-	to_stderr(KS_LOG_INFO, "", fmt, ap);
+	to_stderr(KS_LOG_INFO, "", "message", fmt, ap);
 	va_end(ap);
 }
 
@@ -180,9 +220,12 @@ void ks_cmd_usage(const char *fmt, ...)
 
 	snprintf(lead, sizeof(lead), "%s: ", ks_cmd_name());
 	va_start(ap, fmt);
-	to_stderr(KS_LOG_ERROR, lead, fmt, ap);
+	to_stderr(KS_LOG_ERROR, lead, "message", fmt, ap);
 	va_end(ap);
-	ks_cmd_short_usage(stderr);
+	if (ks_common.log_format == KS_LOG_JSON)
+		ks_cmd_hint("try '%s --help'", ks_cmd_name());
+	else
+		ks_cmd_short_usage(stderr);
 	if (ks_cli.cmd && ks_cli.cmd->map_exit)
 		code = ks_cli.cmd->map_exit(code);
 	exit(code); // NOLINT(concurrency-mt-unsafe)

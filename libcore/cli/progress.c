@@ -175,6 +175,10 @@ static void show(bool whole, bool json)
 	}
 	ks_progress_line(line, sizeof(line), whole ? 0 : terminal_width() - 1, p.label, &now, rate,
 			 t - p.start_ns);
+	if (whole && ks_common.log_format == KS_LOG_JSON) {
+		ks_cmd_message(KS_LOG_INFO, "", line);
+		return;
+	}
 	ks_progress_lock();
 	fprintf(stderr, whole ? "%s\n" : "%s", line);
 	fflush(stderr);
@@ -188,7 +192,8 @@ static bool draws(void)
 
 	if (ks_common.progress == KS_PROGRESS_ALWAYS)
 		return true;
-	if (ks_common.progress != KS_PROGRESS_AUTO || ks_common.quiet)
+	if (ks_common.progress != KS_PROGRESS_AUTO || ks_common.quiet ||
+	    ks_common.log_format == KS_LOG_JSON)
 		return false;
 	return isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);
 }

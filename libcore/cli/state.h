@@ -33,8 +33,8 @@ extern struct ks_cli_state ks_cli;
 extern _Atomic int ks_cli_signal; /* the one that asked for a stop */
 
 const char *ks_cmd_name(void);
-/* "<3>", which the journal takes off a line and files it by; "" when stderr is not the journal's. */
-const char *ks_cmd_mark(enum ks_log_level level);
+/* A message of the library on stderr, by --log-format. */
+void ks_cmd_message(enum ks_log_level level, const char *where, const char *text);
 /* NULL, or what is wrong with @value: the text lives until the next call. */
 const char *ks_opt_set(const struct ks_opt *o, const char *value);
 bool ks_opt_wants_value(const struct ks_opt *o);

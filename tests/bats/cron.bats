@@ -78,3 +78,44 @@ metric() { sed -n "s/^$2{volume=\"vol\"} //p" "$1"; }
 	kiseki-destroy -q --batch --yes "$V"
 	[ ! -e "$V" ]
 }
+
+@test "--log-format: messages for programs" {
+	requires jq
+	local t
+	for t in "ls nosuch" "gc nosuch" "cp f nosuch:/" "rm $U:/nope" "ls --bogus"; do
+		out_err kiseki-${t%% *} --log-format=json ${t#* }
+		[ "$status" -ge 64 ]
+		[ -z "$out" ]
+		jq -es --arg tool kiseki-${t%% *} 'length > 0 and all(.type == "log" and .level == "error" and .tool == $tool
+			and (.time | test("^20.*Z$")) and has("message") != has("hint"))' .err
+	done
+	out_err kiseki-gc -vv --log-format=json "$V"
+	jq -es 'any(.level == "debug" and .where != null)' .err
+	out_err kiseki-ls --log-format=journal nosuch
+	[[ $err == "<3>kiseki-ls: no volume"*$'\n<3>  hint: '* ]]
+	# Which it is by itself when the journal reads it.
+	touch journal
+	JOURNAL_STREAM=$(stat -c %d:%i journal) kiseki-ls nosuch 2>journal || true
+	grep -q '^<3>kiseki-ls' journal
+	: >journal
+	JOURNAL_STREAM=$(stat -c %d:%i journal) kiseki-ls --log-format=text nosuch 2>journal || true
+	grep -q '^kiseki-ls' journal
+	printf '[default]\nlog-format = json\n' >k.conf
+	out_err kiseki-rm --config=k.conf "$U:/nope"
+	jq -e . .err
+}
+
+@test "--log-format: of a mount, in its log file, and of who cannot unmount it" {
+	requires fuse jq
+	limit 60 kiseki-mount --log-file="$T/log" --log-format=json "$V" "$M" 3>&- 4>&-
+	jq -es 'length > 0 and any(.level == "info" and (.message | startswith("mounted ")))' "$T/log"
+	sleep 30 <"$M/f" &
+	pids+=($!)
+	wait_for test -e /proc/$!/fd/0
+	out_err limit 20 kiseki-umount --log-format=json "$M"
+	[ "$status" -eq 75 ]
+	jq -es 'any(.message | contains("sleep"))' .err
+	kill $!
+	limit 20 kiseki-umount -q "$M"
+	jq -es 'any(.message == "unmounted")' "$T/log"
+}
