@@ -618,7 +618,7 @@ int ks_engine_open(struct ks_engine **out, const char *url, const struct ks_engi
 		(*out)->readonly = o.readonly;
 		return 0;
 	}
-	return ks_fail_hint(-EINVAL, "known are the engines that --help lists",
+	return ks_fail_hint(-EINVAL, "kiseki-format -V -v lists those of this program",
 			    "there is no metadata engine '%.*s'", (int)(sep - url), url);
 }
 

@@ -47,8 +47,38 @@ static int lock_try(int fd, int how)
 	return 0;
 }
 
+/* Who holds a lock on this file alone, for people: "kiseki-fsck (process 990)". "another program" when nobody says. */
+static void lock_holder(int fd, char *out, size_t n)
+{
+	FILE *f = fopen("/proc/locks", "re");
+	char line[256], path[40], comm[32];
+	struct stat st;
+	int pid;
+
+	snprintf(out, n, "another program");
+	if (fstat(fd, &st) < 0)
+		st.st_ino = 0;
+	while (f && fgets(line, sizeof(line), f)) {
+		uintmax_t ino;
+
+		if (sscanf(line, "%*s FLOCK %*s WRITE %d %*x:%*x:%ju", &pid, &ino) != 2 ||
+		    ino != st.st_ino || pid <= 0)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+		KS_AUTO(ks_closep) int c = open(path, O_RDONLY | O_CLOEXEC);
+		ssize_t k = c < 0 ? 0 : read(c, comm, sizeof(comm) - 1);
+
+		comm[k > 0 ? k - 1 : 0] = '\0'; /* it ends with a newline */
+		snprintf(out, n, "%s (process %d)", *comm ? comm : "a program", pid);
+		break;
+	}
+	if (f)
+		fclose(f);
+}
+
 int ks_locks_open(struct ks_meta *m)
 {
+	char holder[96];
 	int r;
 
 	if (!m->locks)
@@ -60,9 +90,13 @@ int ks_locks_open(struct ks_meta *m)
 		return ks_fail(r, "opening %s/volume", m->locks);
 	m->volume_fd = r;
 	r = lock_try(r, LOCK_SH);
-	if (r == -EBUSY)
-		return ks_fail_hint(r, "wait until the tool that has it for itself is done",
-				    "the volume is locked (%s/volume)", m->locks);
+	if (r == -EBUSY) {
+		lock_holder(m->volume_fd, holder, sizeof(holder));
+		return ks_fail_hint(
+			r, "wait until it is done",
+			"the volume is locked by %s, which has it for itself (%s/volume)", holder,
+			m->locks);
+	}
 	return r < 0 ? ks_fail(r, "locking %s/volume", m->locks) : 0;
 }
 

@@ -14,6 +14,7 @@ static int session_one(void *arg, const struct ks_session_info *s)
 {
 	struct ks_gc *g = arg;
 	struct ks_gc_session *v;
+	char who[512];
 
 	if (s->id == g->self)
 		return 0;
@@ -22,10 +23,9 @@ static int session_one(void *arg, const struct ks_session_info *s)
 		return 0;
 	}
 	if (g->self && s->id < g->self && strcmp(s->tool, "kiseki-gc") == 0)
-		return ks_fail_hint(
-			-EBUSY, "wait for it to end",
-			"volume '%s' is being collected by kiseki-gc on %s (process %u)",
-			g->m->settings->name, s->host, s->pid);
+		return ks_fail_hint(-EBUSY, "wait for it with --lock-wait=10m",
+				    "volume '%s' is being collected by %s", g->m->settings->name,
+				    ks_session_who(s, who, sizeof(who)));
 	v = realloc(g->alive, (g->nalive + 1) * sizeof(*v));
 	if (!v)
 		return -ENOMEM;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* maint.c: opens a volume for maintenance. */
 #include "volume/maint.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "volume/parts.h"
 #include "volume/recover.h"
@@ -62,9 +63,22 @@ static int first_one(void *arg, const struct ks_session_info *s)
 	return 0;
 }
 
+const char *ks_session_who(const struct ks_session_info *s, char *out, size_t n)
+{
+	char since[KS_TIME_STR];
+	int64_t age = ks_clock_real_ns() - s->heartbeat_ns;
+
+	ks_time_format(s->start_ns, since);
+	snprintf(out, n, "%s on %s (process %u%s%s, since %.19sZ, heartbeat %jd s ago)", s->tool,
+		 s->host, s->pid, *s->mountpoint ? ", " : "", s->mountpoint, since,
+		 (intmax_t)(age > 0 ? age / KS_NS_PER_S : 0));
+	return out;
+}
+
 int ks_maint_lock(struct ks_maint *m)
 {
 	struct ks_session_info *who;
+	char text[512];
 	int r = ks_meta_lock_exclusive(m->meta);
 
 	if (r != -EBUSY)
@@ -74,9 +88,8 @@ int ks_maint_lock(struct ks_maint *m)
 		return -ENOMEM;
 	if (ks_meta_sessions(m->meta, first_one, who) == 0 && who->id)
 		r = ks_fail_hint(-EBUSY, "unmount it, or wait with --lock-wait=10m",
-				 "volume '%s' is in use by %s on %s (process %u%s%s)",
-				 m->settings->name, who->tool, who->host, who->pid,
-				 *who->mountpoint ? ", " : "", who->mountpoint);
+				 "volume '%s' is in use by %s", m->settings->name,
+				 ks_session_who(who, text, sizeof(text)));
 	else
 		r = ks_fail_hint(-EBUSY, "wait with --lock-wait=10m",
 				 "volume '%s' is in use by another program", m->settings->name);

@@ -21,6 +21,8 @@ struct ks_maint {
 int ks_maint_open(struct ks_maint *out, const struct ks_volume_ref *ref, bool write) KS_MUST_CHECK;
 /* For repairs: keeps everybody else out until the close. -EBUSY: somebody has the volume open, and who is raised. */
 int ks_maint_lock(struct ks_maint *m) KS_MUST_CHECK;
+/* "kiseki-gc on web1 (process 990, since 2026-11-20T02:00:11Z, heartbeat 3 s ago)", into @out, which is returned. */
+const char *ks_session_who(const struct ks_session_info *s, char *out, size_t n);
 void ks_maint_close(struct ks_maint *m); /* zeroed is fine */
 
 #endif

@@ -119,3 +119,29 @@ metric() { sed -n "s/^$2{volume=\"vol\"} //p" "$1"; }
 	limit 20 kiseki-umount -q "$M"
 	jq -es 'any(.message == "unmounted")' "$T/log"
 }
+
+@test "who is in the way is said; --lock-wait waits for the end; who is killed is in nobody's way" {
+	mkfifo in
+	kiseki-cp -q - "$U:/late" <in &
+	pids+=($!)
+	exec 9>in
+	wait_for eval 'kiseki-status --json "$V" | grep -q kiseki-cp'
+	fails_cleanly 8 kiseki-fsck -p "$V"
+	says "in use by kiseki-cp on $(hostname) (process $!, since 20"
+	says 'heartbeat '
+	says --lock-wait
+	fails_cleanly 75 kiseki-destroy --yes "$V"
+	says "process $!"
+	(sleep 1; exec 9>&-; kill -KILL $!) &
+	exec 9>&-
+	limit 20 kiseki-fsck -qp --lock-wait=15s "$V"
+	wait
+	# What has the volume for itself has no session; the kernel knows it.
+	flock "$T/vol/meta.locks/volume" sleep 3 &
+	pids+=($!)
+	wait_for not flock -n "$T/vol/meta.locks/volume" true
+	fails_cleanly 75 kiseki-gc "$V"
+	says "locked by flock (process $!)"
+	limit 20 kiseki-gc -q --lock-wait=15s "$V"
+	limit 20 kiseki-compact -q --lock-wait=15s "$V"
+}
