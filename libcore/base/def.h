@@ -9,6 +9,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* The release: --version, sessions and the volumes that were made by it. */
+#define KS_VERSION "0.1.0"
+
 #define KS_MUST_CHECK __attribute__((warn_unused_result))
 #define KS_PRINTF(f, a) __attribute__((format(printf, f, a)))
 

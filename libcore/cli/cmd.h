@@ -183,9 +183,6 @@ struct ks_cmd {
 	int (*map_exit)(int code);
 };
 
-/* The release; also in sessions and in created_by. */
-#define KS_VERSION "0.1.0"
-
 extern struct ks_common ks_common;
 
 /**

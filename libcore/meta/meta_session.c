@@ -24,7 +24,6 @@
 	(30 * KS_NS_PER_S) /* how old the record's heartbeat may get while nothing happens */
 #define CLAIM_BATCH 128u
 #define BOOT_STR 40
-#define META_VERSION "0.1.0"
 
 /* ---- start and stop ---- */
 
@@ -164,7 +163,7 @@ int ks_meta_session_start(struct ks_meta *m, uint32_t kind, const char *tool,
 		       .tool = ks_bytes_str(tool ? tool : ""),
 		       .mountpoint = ks_bytes_str(mountpoint ? mountpoint : ""),
 		       .socket = ks_bytes_str(socket ? socket : ""),
-		       .version = ks_bytes_str(META_VERSION) },
+		       .version = ks_bytes_str(KS_VERSION) },
 	};
 	int r;
 

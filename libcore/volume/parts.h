@@ -38,7 +38,7 @@ static inline const char *ks_volume_sqlite_path(const char *meta_url)
 	return strncmp(meta_url, "sqlite://", 9) == 0 ? meta_url + 9 : NULL;
 }
 
-/* "kiseki 0.1.0", for created_by and sessions. */
-#define KS_VOLUME_PROGRAM "kiseki 0.1.0"
+/* For created_by. */
+#define KS_VOLUME_PROGRAM "kiseki " KS_VERSION
 
 #endif
