@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* log.c: one sink for messages, and each thread's last failure in buffers of its own. */
 #include "base/log.h"
+#include "base/clock.h"
 #include "base/thread.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #define TEXT_MAX 512
+#define SPELL_NS (30 * KS_NS_PER_S)
 #define LINE_MAX_BYTES 2048 /* of a logged message; longer ones are cut */
 
 static struct {
@@ -176,6 +178,48 @@ bool ks_fail_quiet(bool on)
 
 	fail.quiet = on;
 	return old;
+}
+
+bool ks_spell_say(struct ks_spell *s)
+{
+	int64_t now = ks_clock_mono_ns();
+	int64_t next = __atomic_load_n(&s->next_ns, __ATOMIC_RELAXED);
+
+	/* Of several at one time one wins. */
+	if (now < next || !__atomic_compare_exchange_n(&s->next_ns, &next, now + SPELL_NS, false,
+						       __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+		__atomic_fetch_add(&s->hushed, 1, __ATOMIC_RELAXED);
+		return false;
+	}
+	__atomic_store_n(&s->said, true, __ATOMIC_RELAXED);
+	return true;
+}
+
+bool ks_spell_enter(struct ks_spell *s)
+{
+	bool quiet = ks_fail_quiet(true);
+
+	if (!quiet && ks_spell_say(s))
+		ks_fail_quiet(false);
+	return quiet;
+}
+
+void ks_spell_end(struct ks_spell *s, const char *fmt, ...)
+{
+	char text[LINE_MAX_BYTES / 2];
+	va_list ap;
+	uint64_t n;
+
+	if (!__atomic_exchange_n(&s->said, false, __ATOMIC_RELAXED))
+		return;
+	n = __atomic_exchange_n(&s->hushed, 0, __ATOMIC_RELAXED);
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (n)
+		ks_log(KS_LOG_INFO, "%s; %ju more failures were not logged", text, (uintmax_t)n);
+	else
+		ks_log(KS_LOG_INFO, "%s", text);
 }
 
 const char *ks_strerror(int err)

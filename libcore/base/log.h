@@ -63,6 +63,35 @@ void ks_fail_restore(struct ks_fail_kept *k); /* and frees */
  */
 bool ks_fail_quiet(bool on);
 
+/*
+ * What fails again and again, as storing does on a full disk: the log gets the first failure, then one in 30 s, and when it is over that it is. Zeroed is
+ * nothing. Threads: any.
+ */
+struct ks_spell {
+	int64_t next_ns; /* atomic: not before that is another one logged */
+	uint64_t hushed; /* atomic: failures that were not */
+	bool said;       /* atomic: a failure was logged, its end not yet */
+};
+
+/* ks_fail() of such a failure. */
+#define ks_fail_spell(spell, err, ...)                                                             \
+	__extension__({                                                                            \
+		bool spell_quiet_ = ks_spell_enter(spell);                                         \
+		int spell_err_ = ks_fail((err), __VA_ARGS__);                                      \
+		ks_fail_quiet(spell_quiet_);                                                       \
+		spell_err_;                                                                        \
+	})
+bool ks_spell_enter(struct ks_spell *s);
+/* May this failure be logged? For messages that are no ks_fail(). */
+bool ks_spell_say(struct ks_spell *s);
+/* It works: logs "TEXT; N more failures were not logged" when a failure was logged before. Costs one read when none was. */
+#define ks_spell_over(spell, ...)                                                                  \
+	do {                                                                                       \
+		if (__atomic_load_n(&(spell)->said, __ATOMIC_RELAXED))                             \
+			ks_spell_end((spell), __VA_ARGS__);                                        \
+	} while (0)
+void ks_spell_end(struct ks_spell *s, const char *fmt, ...) KS_PRINTF(2, 3);
+
 /* strerror() that is safe on every thread. */
 const char *ks_strerror(int err);
 

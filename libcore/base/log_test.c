@@ -151,4 +151,37 @@ KS_TEST(strerror_takes_both_signs)
 	ks_check_str(ks_strerror(-99999), "error -99999");
 }
 
+KS_TEST(what_fails_again_and_again_is_logged_once)
+{
+	struct ks_spell spell = { 0 };
+
+	use_sink(KS_LOG_INFO);
+	ks_spell_over(&spell, "not yet");
+	for (int i = 0; i < 100; i++) {
+		ks_check_eq(ks_fail_spell(&spell, -ENOSPC, "put %d", i), -ENOSPC);
+		ks_check(strncmp(ks_fail_text(), "put ", 4) == 0);
+	}
+	ks_check_eq(seen.n, 1);
+	ks_check_str(seen.text, "put 0: No space left on device");
+	ks_check_str(ks_fail_text(), "put 99: No space left on device");
+	ks_spell_over(&spell, "there is room in %s", "d");
+	ks_check_str(seen.text, "there is room in d; 99 more failures were not logged");
+	ks_spell_over(&spell, "again");
+	ks_check_eq(seen.n, 2);
+	/* Soon again: quiet until half a minute is over, and so is its end. */
+	ks_check_eq(ks_fail_spell(&spell, -ENOSPC, "put"), -ENOSPC);
+	ks_spell_over(&spell, "again");
+	ks_check_eq(seen.n, 2);
+	spell.next_ns = 0;
+	ks_check_eq(ks_fail_spell(&spell, -ENOSPC, "put"), -ENOSPC);
+	ks_check_eq(seen.n, 3);
+	/* Who prints failures itself does not use up what the log may have. */
+	spell = (struct ks_spell){ 0 };
+	ks_check(!ks_fail_quiet(true));
+	ks_check_eq(ks_fail_spell(&spell, -ENOSPC, "put"), -ENOSPC);
+	ks_check(ks_fail_quiet(false));
+	ks_check(!spell.said && !spell.next_ns);
+	ks_check_eq(seen.n, 3);
+}
+
 KS_TEST_MAIN()

@@ -75,7 +75,8 @@ struct ks_data {
 	struct ks_list
 		numbered; /* [numbered_mu] slices that have a number, or are asking for one */
 
-	uint64_t uploading; /* atomic: blocks queued or being written */
+	struct ks_spell failing; /* background flushes */
+	uint64_t uploading;      /* atomic: blocks queued or being written */
 	/* atomic statistics */
 	uint64_t uploads, upload_bytes, fetches, fetch_bytes, commits, slices;
 };

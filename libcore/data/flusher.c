@@ -119,8 +119,10 @@ static int flush_completed(struct ks_file *f)
 
 static void put_off(struct ks_file *f, int err)
 {
-	ks_log(KS_LOG_WARN, "inode %ju: background flush failed: %s; it will be tried again",
-	       (uintmax_t)f->ino, ks_strerror(err));
+	if (ks_spell_say(&f->d->failing))
+		ks_log(KS_LOG_WARN,
+		       "inode %ju: background flush failed: %s; it will be tried again",
+		       (uintmax_t)f->ino, ks_strerror(err));
 	KS_LOCKED(&f->mu);
 	f->retry_ns = ks_clock_mono_ns() + RETRY_NS;
 }
@@ -131,10 +133,13 @@ static void flush_due(struct ks_data *d)
 	struct ks_file *f;
 
 	while ((f = next_file(d, tick))) {
-		int r = is_due(f) ? ks_file_flush(f) : flush_completed(f);
+		bool due = is_due(f);
+		int r = due ? ks_file_flush(f) : flush_completed(f);
 
 		if (r < 0)
 			put_off(f, r);
+		else if (due)
+			ks_spell_over(&d->failing, "background flushes work again");
 		unpin(f);
 	}
 }

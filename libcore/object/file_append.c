@@ -154,6 +154,9 @@ int ks_file_append_write(struct ks_appender *ap, const struct iovec *iov, int ni
 				a->size = at;
 		}
 	}
+	if (ks_file_is_full(a->f, r, n))
+		return ks_fail_spell(&a->f->full, r, "cannot append %zu bytes to %s/%s", n,
+				     a->f->root, a->key);
 	if (r < 0)
 		return ks_fail(r, "cannot append %zu bytes to %s/%s", n, a->f->root, a->key);
 	*off = at;

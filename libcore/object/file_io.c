@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define BOUNCE_MAX ((size_t)16384)
@@ -224,4 +225,23 @@ ssize_t ks_io_read(int fd, uint64_t off, const struct iovec *iov, int niov, bool
 		}
 	}
 	return total;
+}
+
+static bool would_fit(struct ks_file_store *f, size_t n)
+{
+	struct statvfs st;
+
+	return fstatvfs(f->rootfd, &st) == 0 && (uint64_t)st.f_bavail * st.f_frsize >= n;
+}
+
+bool ks_file_is_full(struct ks_file_store *f, int r, size_t n)
+{
+	if (r == -ENOSPC || r == -EDQUOT) {
+		atomic_store(&f->too_much, n);
+		return true;
+	}
+	if (r == 0 && __atomic_load_n(&f->full.said, __ATOMIC_RELAXED) &&
+	    would_fit(f, atomic_load(&f->too_much)))
+		ks_spell_over(&f->full, "%s has room again", f->root);
+	return false;
 }

@@ -214,6 +214,9 @@ static int file_put(struct ks_object *o, const char *key, const struct iovec *io
 		if (r == 0)
 			f->no_direct = true;
 	}
+	if (ks_file_is_full(f, r, shape.total))
+		return ks_fail_spell(&f->full, r, "cannot store %zu bytes as %s/%s", shape.total,
+				     f->root, key);
 	if (r < 0)
 		return ks_fail(r, "cannot store %zu bytes as %s/%s", shape.total, f->root, key);
 	return 0;

@@ -4,6 +4,7 @@
 #define KS_OBJECT_STORE_FILE_H
 
 #include "base/buf.h"
+#include "base/log.h"
 #include "base/thread.h"
 #include "object/store.h"
 #include <stdatomic.h>
@@ -114,7 +115,9 @@ struct ks_file_store {
 	struct ks_object base;
 	char *root;
 	int rootfd;
-	_Atomic bool no_direct; /* the file system refused O_DIRECT */
+	_Atomic bool no_direct;  /* the file system refused O_DIRECT */
+	struct ks_spell full;    /* the disk is */
+	_Atomic size_t too_much; /* what found no room last */
 
 	pthread_mutex_t tmp_mu;
 	int tmp_fd;         /* [tmp_mu] our directory below KS_FILE_TMP, locked; -1: not made yet */
@@ -136,6 +139,11 @@ static inline struct ks_file_store *ks_file_of(struct ks_object *o)
 	return (struct ks_file_store *)o;
 }
 
+/*
+ * Is @r, of writing @n bytes, that the disk is full: then it is raised with f->full. A success ends the spell when what failed last
+ * would fit now, too: where small things find room and large ones do not, the log must not say now this and now that.
+ */
+bool ks_file_is_full(struct ks_file_store *f, int r, size_t n);
 int ks_file_mkdirs(struct ks_file_store *f, const char *key) KS_MUST_CHECK;
 
 /* file_tmp.c */
