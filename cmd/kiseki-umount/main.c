@@ -114,19 +114,20 @@ static int open_process(int pid)
 }
 
 /* The mount's process ends when all is stored and the session has ended. */
-static int wait_for_end(const struct ks_mount_entry *e, int process)
+static int wait_for_end(const struct ks_mount_entry *e, int process, int pid)
 {
 	int64_t deadline = arg.timeout_ns < 0 ? INT64_MAX : ks_clock_mono_ns() + arg.timeout_ns;
 	struct pollfd p = { .fd = process, .events = POLLIN };
 
 	while (poll(&p, 1, 200) <= 0) {
-		if (ks_cmd_stopped()) {
-			ks_cmd_error("%s: unmounted, but its process still writes back", e->dir);
-			return KS_EXIT_FAILURE;
-		}
-		if (ks_clock_mono_ns() > deadline) {
-			ks_cmd_error("%s: unmounted, but its process still writes back", e->dir);
-			return KS_EXIT_LIMIT;
+		if (ks_cmd_stopped() || ks_clock_mono_ns() > deadline) {
+			ks_cmd_error("%s: unmounted, but its process %d has not ended", e->dir,
+				     pid);
+			ks_cmd_hint(
+				"it still writes back, or another mount namespace (a container, "
+				"unshare) holds a copy of the mount: 'grep -l kiseki "
+				"/proc/*/mountinfo' names its processes");
+			return ks_cmd_stopped() ? KS_EXIT_FAILURE : KS_EXIT_LIMIT;
 		}
 	}
 	return KS_EXIT_OK;
@@ -155,7 +156,7 @@ static int take_off(const struct ks_mount_entry *e, const struct ks_control_foun
 	if (r < 0)
 		return ks_cmd_report(r);
 	if (process >= 0 && !arg.lazy && !arg.force)
-		r = wait_for_end(e, process);
+		r = wait_for_end(e, process, mount->pid);
 	if (r == KS_EXIT_OK)
 		ks_cmd_say("Unmounted %s", e->dir);
 	return r;

@@ -93,6 +93,14 @@ void ks_log_emit(enum ks_log_level level, const char *func, int line, const char
 	errno = saved;
 }
 
+static bool ends_with_cause(const char *text, size_t n, const char *reason)
+{
+	size_t k = strlen(reason);
+
+	return n > k + 2 && strcmp(text + n - k, reason) == 0 &&
+	       strncmp(text + n - k - 2, ": ", 2) == 0;
+}
+
 KS_PRINTF(5, 0)
 static void set_fail(int err, const char *hint, const char *func, int line, const char *fmt,
 		     va_list ap)
@@ -107,7 +115,9 @@ static void set_fail(int err, const char *hint, const char *func, int line, cons
 	/* Made beside the kept ones, since the arguments may be the previous text or hint. */
 	n = vsnprintf(text, room, fmt, ap);
 	n = n < 0 ? 0 : (int)ks_min((size_t)n, room - 1);
-	snprintf(text + n, sizeof(text) - (size_t)n, ": %s", reason);
+	/* What is passed on from elsewhere may name its cause already. */
+	if (!ends_with_cause(text, (size_t)n, reason))
+		snprintf(text + n, sizeof(text) - (size_t)n, ": %s", reason);
 	snprintf(hint_text, sizeof(hint_text), "%s", hint ? hint : "");
 	memcpy(fail.text, text, sizeof(text));
 	memcpy(fail.hint, hint_text, sizeof(hint_text));

@@ -151,6 +151,18 @@ KS_TEST(strerror_takes_both_signs)
 	ks_check_str(ks_strerror(-99999), "error -99999");
 }
 
+KS_TEST(a_cause_is_said_once)
+{
+	use_sink(KS_LOG_INFO);
+	KS_IGNORE(ks_fail(-EIO, "the mount says: put x: %s", ks_strerror(-EIO)));
+	ks_check_str(ks_fail_text(), "the mount says: put x: Input/output error");
+	KS_IGNORE(ks_fail(-EIO, "%s", ks_fail_text()));
+	ks_check_str(ks_fail_text(), "the mount says: put x: Input/output error");
+	/* Another cause is not it. */
+	KS_IGNORE(ks_fail(-ENOENT, "x: %s", ks_strerror(-EIO)));
+	ks_check_str(ks_fail_text(), "x: Input/output error: No such file or directory");
+}
+
 KS_TEST(what_fails_again_and_again_is_logged_once)
 {
 	struct ks_spell spell = { 0 };

@@ -192,7 +192,8 @@ static json_t *answer(struct ks_control *c, const char *line, size_t n)
 	} else if (strcmp(op, "flush") == 0) {
 		ks_fail_clear();
 		r = ks_vfs_syncfs(c->v);
-		reply = r < 0 ? failure(r, ks_fail_text()) : ok(ks_mount_json(c->info));
+		reply = r < 0 ? failure(r, *ks_fail_text() ? ks_fail_text() : ks_strerror(r))
+			      : ok(ks_mount_json(c->info));
 	} else {
 		reply = failure(-EOPNOTSUPP, "no such operation: ping, stats, flush");
 	}

@@ -42,9 +42,6 @@ requires() {
 	done
 }
 
-# not COMMAND...: a plain "!" does not fail a test
-not() { ! "$@"; }
-
 # out_err COMMAND...: as `run`, with stdout in $out and stderr in $err
 out_err() {
 	status=0

@@ -116,6 +116,9 @@ kill_daemon() {
 	done
 }
 
+# not COMMAND...: a plain "!" does not fail a test
+not() { ! "$@"; }
+
 limit() { timeout -k 5 "$@"; }
 
 # ops FEW MANY: how many, by KISEKI_TEST_LONG

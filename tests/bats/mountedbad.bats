@@ -280,6 +280,39 @@ copy_fits() { cp "$T/data" "$M/after" 2>/dev/null && sync "$M/after"; }
 	umount_it
 }
 
+@test "an unmount that cannot store everything says why, once, and leaves it mounted" {
+	format
+	KISEKI_FAULT=put:fail=EIO mount_it
+	exec 7>"$M/f"
+	head -c 9000000 /dev/zero >&7 2>/dev/null || true
+	fails 74 limit 60 kiseki-umount "$M"
+	says "stays mounted"
+	says "Input/output error"
+	not grep -qE 'error: Input|: :' <<<"$output"
+	exec 7>&-
+	mountpoint -q "$M"
+	limit 60 kiseki-umount -q --force "$M"
+}
+
+@test "a copy of the mount elsewhere keeps the daemon: the unmount says so" {
+	need_root
+	local other
+	format
+	mount_it
+	unshare -m sleep 100 3>&- 4>&- &
+	other=$!
+	pids+=("$other")
+	wait_for grep -qs fuse.kiseki "/proc/$other/mountinfo"
+	wait_for eval '[ "$(readlink /proc/$other/ns/mnt)" != "$(readlink /proc/self/ns/mnt)" ]'
+	fails 5 limit 60 kiseki-umount --timeout=1s "$M"
+	says "its process $(daemons) has not ended"
+	says "another mount namespace"
+	not mountpoint -q "$M"
+	kill "$other"
+	wait "$other" || true
+	wait_for eval '[ -z "$(daemons)" ]'
+}
+
 @test "unmounting what is not mounted: 66" {
 	fails 66 limit 60 kiseki-umount "$M"
 	says "$M"
