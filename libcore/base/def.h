@@ -93,6 +93,7 @@ static inline uint64_t ks_round_down(uint64_t v, uint64_t a)
 #define KS_XATTR_VALUE_MAX 65536u
 #define KS_LINK_MAX 2147483647u
 #define KS_ROOT_INO 1u
+#define KS_TRASH_INO 15u /* the directory of what was removed; no path leads there */
 /* Largest file: 2^31 chunks are 128 PiB; offsets stay far from overflow. */
 #define KS_FILE_MAX (KS_CHUNK_SIZE << 31)
 

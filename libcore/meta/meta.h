@@ -470,6 +470,76 @@ int ks_meta_free_done(struct ks_meta *m, const struct ks_free_item *items, size_
 /* Frees extents of deleted inodes in steps of one bounded transaction. Returns 1 if there is more, 0 done. The heartbeat calls it. */
 int ks_meta_reap(struct ks_meta *m) KS_MUST_CHECK;
 
+/* ---- the trash: what lost its last name, one directory for each hour (UTC) since 1970 ---- */
+
+/* Has no name, and is kept in the trash. */
+static inline bool ks_is_trashed(const struct ks_attr *a)
+{
+	return a->nlink == 0 && a->parent != 0;
+}
+
+struct ks_trash_hour {
+	uint64_t hour; /* since 1970 */
+	ks_ino_t dir;
+	uint64_t entries, bytes;
+};
+struct ks_trash_sum {
+	uint64_t entries, bytes;
+	uint64_t oldest_hour; /* that has entries; 0: none */
+};
+/* "PARENT-INODE-NAME", numbers in decimal. */
+#define KS_TRASH_NAME_MAX (KS_NAME_MAX + 42u)
+struct ks_trash_entry {
+	uint64_t hour;
+	ks_ino_t dir;         /* of the hour */
+	ks_ino_t parent, ino; /* the numbers of its directory and its own, when it was removed */
+	struct ks_bytes name; /* of the entry */
+	struct ks_bytes orig; /* the name it had, within @name */
+	struct ks_attr attr;  /* ctime: when it was removed. A directory has another number now */
+};
+/* Zero: from the beginning. */
+struct ks_trash_cursor {
+	uint64_t hash;
+	size_t n;
+	char name[KS_TRASH_NAME_MAX];
+};
+
+/* From now on what this process removes is gone at once. Before other threads know of it. */
+void ks_meta_no_trash(struct ks_meta *m);
+/* Oldest first; one trip. fn returns 1 to stop. */
+int ks_meta_trash_hours(struct ks_meta *m, int (*fn)(void *arg, const struct ks_trash_hour *h),
+			void *arg) KS_MUST_CHECK;
+int ks_meta_trash_sum(struct ks_meta *m, struct ks_trash_sum *out) KS_MUST_CHECK;
+/* A stretch of an hour's entries, by their inodes, one trip. fn returns 1 to stop; what it gets lives until it returns. Return: 1 there is more; 0. */
+int ks_meta_trash_list(struct ks_meta *m, const struct ks_trash_hour *h, struct ks_trash_cursor *c,
+		       int (*fn)(void *arg, const struct ks_trash_entry *e),
+		       void *arg) KS_MUST_CHECK;
+/*
+ * What has become of an inode that had the number @ino: *e is in the trash, its names lie in @name; or *moved: it was a directory, was restored, and has this number
+ * now. One trip for each hour. -ENOENT neither.
+ */
+int ks_meta_trash_find(struct ks_meta *m, ks_ino_t ino, struct ks_trash_entry *e,
+		       char name[KS_TRASH_NAME_MAX + 1], ks_ino_t *moved) KS_MUST_CHECK;
+/* Out of the trash, into a directory that lives. -ESTALE it is not in the trash any more; -EEXIST; -ENOENT, -ENOTDIR, -EPERM, -EMLINK of the directory. */
+int ks_meta_trash_restore(struct ks_meta *m, const struct ks_trash_entry *e, ks_ino_t newparent,
+			  const char *newname, struct ks_attr *out) KS_MUST_CHECK;
+/*
+ * Frees some of what was removed in hours before @before_hour, oldest first, in one bounded transaction. What somebody has open lives until it is closed. @out: added
+ * to. Return: 1 there is more; 0 done.
+ */
+int ks_meta_trash_purge(struct ks_meta *m, uint64_t before_hour,
+			struct ks_trash_sum *out) KS_MUST_CHECK;
+/* The same for what has been there longer than the volume keeps it. */
+int ks_meta_trash_expire(struct ks_meta *m, struct ks_trash_sum *out) KS_MUST_CHECK;
+/* The first hour that is not all older than @keep_ns. */
+uint64_t ks_trash_hour_before(int64_t now, int64_t keep_ns);
+#define KS_TRASH_HOUR_STR 14 /* "2026-11-21-20" */
+void ks_trash_hour_format(uint64_t hour, char out[KS_TRASH_HOUR_STR]);
+bool ks_trash_hour_parse(const char *name, size_t n, uint64_t *hour);
+/* 0; 1 a note of a directory that was restored; -EINVAL. */
+int ks_trash_name_parse(struct ks_bytes name, ks_ino_t *parent, ks_ino_t *ino,
+			struct ks_bytes *orig);
+
 /* ---- packs: objects that carry many small slices ---- */
 
 struct ks_pack_info {

@@ -101,7 +101,7 @@ static int shrink(struct ks_txn *t, struct setattr_arg *s, struct ks_rows *rows,
 		return r;
 	ks_refs_apply(t, &refs, epoch, s->now);
 	n->used -= ks_min(n->used, c.freed);
-	ks_count_add(t, KS_CNT_USED, -(int64_t)c.freed);
+	ks_count_used(t, n, -(int64_t)c.freed);
 	return 0;
 }
 

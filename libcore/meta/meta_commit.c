@@ -275,7 +275,7 @@ static int commit_body(struct ks_txn *t, void *arg)
 				   c->now);
 	ks_refs_apply(t, &refs, (uint64_t)b.epoch.value, c->now);
 	ks_txn_put(t, KS_T_INODE, &c->out);
-	ks_count_add(t, KS_CNT_USED, added);
+	ks_count_used(t, &c->out, added);
 	return r;
 }
 

@@ -403,6 +403,8 @@ static int link_decide(const struct link_arg *l, const struct ks_read *rd,
 		return -ENOENT;
 	if (S_ISDIR(n->mode) || (n->flags & (KS_INODE_IMMUTABLE | KS_INODE_APPEND)))
 		return -EPERM;
+	if (ks_is_trashed(n))
+		return -ENOENT;
 	/* Without a name: only one that this session made or holds comes back. */
 	if (n->nlink == 0 && atomic_load(&l->m->session) && !rd[3].found)
 		return -ENOENT;

@@ -350,7 +350,7 @@ static int undo_body(struct ks_txn *t, void *arg)
 		return r;
 	ks_refs_apply(t, &refs, (uint64_t)epoch.value, a->now);
 	n.used = n.used + after - ks_min(before, n.used + after);
-	ks_count_add(t, KS_CNT_USED, (int64_t)after - (int64_t)before);
+	ks_count_used(t, &n, (int64_t)after - (int64_t)before);
 	ks_touch(&n, a->now);
 	ks_txn_put(t, KS_T_INODE, &n);
 	return 0;

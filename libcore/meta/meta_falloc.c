@@ -86,7 +86,7 @@ static int punch_body(struct ks_txn *t, void *arg)
 	p->left = c.off;
 	ks_refs_apply(t, &refs, (uint64_t)epoch.value, f->now);
 	f->out.used -= ks_min(f->out.used, c.freed);
-	ks_count_add(t, KS_CNT_USED, -(int64_t)c.freed);
+	ks_count_used(t, &f->out, -(int64_t)c.freed);
 	falloc_finish(t, f, &f->out);
 	return 0;
 }
@@ -246,7 +246,7 @@ static void copy_write(struct ks_txn *t, struct copy *c, uint64_t freed, uint64_
 	d->mtime_ns = c->a->now;
 	ks_touch(d, c->a->now);
 	ks_txn_put(t, KS_T_INODE, d);
-	ks_count_add(t, KS_CNT_USED, (int64_t)c->added - (int64_t)freed);
+	ks_count_used(t, d, (int64_t)c->added - (int64_t)freed);
 	c->a->done = c->len;
 }
 

@@ -235,7 +235,7 @@ static void tree_fuzz(struct vol *v, uint64_t seed, int steps)
 	vol_audit(v);
 }
 
-ON_BOTH(tree_against_a_model)
+ON_BOTH_TRASH(tree_against_a_model)
 {
 	tree_fuzz(v, (uint64_t)ks_clock_real_ns(), 4000);
 }
@@ -334,7 +334,7 @@ static void *tangle(void *arg)
 	return NULL;
 }
 
-ON_BOTH(directories_never_make_a_ring)
+ON_BOTH_TRASH(directories_never_make_a_ring)
 {
 	uint64_t top = mkdir_(v, ROOT, "top"), dirs[4];
 	char name[16];
@@ -386,7 +386,7 @@ static void *come_and_go(void *arg)
 	return NULL;
 }
 
-ON_BOTH(rmdir_beside_create)
+ON_BOTH_TRASH(rmdir_beside_create)
 {
 	ks_check_eq(run_threads(v, ROOT, NULL, come_and_go), 0);
 }

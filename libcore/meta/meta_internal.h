@@ -58,6 +58,7 @@ struct ks_meta {
 	struct ks_volume_settings set; /* what may change: written with set_mu, read atomically */
 	struct ks_meta_opts o;
 	bool readonly;
+	bool no_trash;                         /* what this process removes is gone */
 	_Atomic uint64_t capacity, inodes_max; /* as in set, but may change */
 	char *locks;         /* directory of the lock files; NULL: the engine has none */
 	int volume_fd;       /* LOCKS/volume; -1 */
@@ -69,6 +70,7 @@ struct ks_meta {
 	pthread_mutex_t mu;
 	pthread_cond_t cond;
 	struct ks_id_pool pools[KS_ID_COUNT]; /* [mu] */
+	uint64_t trash_hour, trash_dir;       /* [mu] an hour's directory; 0: unknown */
 	struct ks_marks marks;                /* [mu] */
 	struct ks_hidden *hidden;             /* [mu] chunks with extents that wait to be dropped */
 	bool any_hidden;                      /* [mu] */
@@ -165,18 +167,60 @@ int ks_acl_remove(struct ks_meta *m, uint64_t ino, const char *name) KS_MUST_CHE
 
 /* ---- meta_unlink.c ---- */
 
+struct ks_trash;
+
 /* What is needed to take a name from an inode; epoch was read strictly. */
 struct ks_lose {
 	struct ks_meta *m;
 	uint64_t epoch;
 	int64_t now;
+	struct ks_trash *trash; /* ready; NULL or off: what loses its last name is gone */
 };
-/* @node, read strictly, has lost one name: the record is written or deleted, and @node is what it is then. Not for directories. */
-void ks_lose_name(struct ks_txn *t, const struct ks_lose *l, struct ks_attr *node);
-/* An empty directory goes. */
-void ks_lose_dir(struct ks_txn *t, const struct ks_lose *l, struct ks_attr *node);
+/* @node, read strictly, has lost the name @d: the record is written or deleted, and @node is what it is then. Not for directories. */
+void ks_lose_name(struct ks_txn *t, const struct ks_lose *l, const struct ks_rec_dentry *d,
+		  struct ks_attr *node);
+/* An empty directory goes; in the trash it has the number @id. One trip more when that has extended attributes. */
+int ks_lose_dir(struct ks_txn *t, const struct ks_lose *l, const struct ks_rec_dentry *d,
+		struct ks_attr *node, uint64_t id) KS_MUST_CHECK;
+/* An inode without links and without an entry: freed now, or when nobody can have it open any more. */
+void ks_end_inode(struct ks_txn *t, const struct ks_lose *l, struct ks_attr *node);
 /* Is there any entry in the directory? One trip. */
 int ks_dir_is_empty(struct ks_txn *t, uint64_t dir, bool *empty) KS_MUST_CHECK;
+
+/* ---- meta_trash.c ---- */
+
+/*
+ * What one operation puts into the trash. begin before it runs; in each run of its body reads with the others, ready behind the reads, and write at its end; end
+ * behind it says whether it has to be done again. Zeroed and never begun: there is no trash.
+ */
+struct ks_trash {
+	bool on;
+	uint64_t hour;
+	uint64_t
+		dir; /* the hour's directory; 0: it is to be found, or made with the number @spare */
+	uint64_t spare, id; /* numbers for it, and for a directory that goes in */
+	/* of one run */
+	const struct ks_read *rd;
+	struct ks_rec_dentry d;
+	struct ks_rec_inode node, root;
+	char name[KS_TRASH_HOUR_STR];
+	uint64_t at;
+	bool make, id_used;
+	uint64_t entries, bytes;
+};
+#define KS_TRASH_READS 2
+int ks_trash_begin(struct ks_meta *m, int64_t now, bool dirs, struct ks_trash *x) KS_MUST_CHECK;
+unsigned int ks_trash_reads(struct ks_trash *x, struct ks_read *rd); /* how many */
+int ks_trash_ready(struct ks_trash *x) KS_MUST_CHECK; /* -ESTALE: see ks_trash_end() */
+void ks_trash_file(struct ks_txn *t, struct ks_trash *x, const struct ks_rec_dentry *from,
+		   struct ks_attr *node);
+int ks_trash_dir(struct ks_txn *t, struct ks_trash *x, const struct ks_rec_dentry *from,
+		 const struct ks_attr *node, uint64_t id) KS_MUST_CHECK;
+void ks_trash_write(struct ks_txn *t, const struct ks_trash *x, int64_t now);
+bool ks_trash_end(struct ks_meta *m, struct ks_trash *x, int r);
+
+/* The data of a file, whose record was read strictly, has become more by @by bytes: so have the volume's, and the trash's when it lies there. */
+void ks_count_used(struct ks_txn *t, const struct ks_attr *n, int64_t by);
 
 /* ---- meta_extent.c ---- */
 

@@ -33,6 +33,7 @@ struct make_arg {
 	struct ks_rec_counter epoch;
 	struct ks_quota q;
 	unsigned int nq;
+	struct ks_trash trash;
 };
 
 int ks_meta_new_ino(struct ks_meta *m, ks_ino_t *out)
@@ -94,7 +95,7 @@ static int read_all(struct ks_txn *t, struct make_arg *a)
 		slices += a->v[i].n;
 	a->s = ks_arena_alloc(mem, a->n * sizeof(*a->s));
 	a->packs = ks_arena_alloc(mem, (slices + 1) * sizeof(*a->packs));
-	rd = ks_arena_alloc(mem, (4 * a->n + slices + 3) * sizeof(*rd));
+	rd = ks_arena_alloc(mem, (4 * a->n + slices + 3 + KS_TRASH_READS) * sizeof(*rd));
 	if (!a->s || !a->packs || !rd)
 		return -ENOMEM;
 	memset(a->s, 0, a->n * sizeof(*a->s));
@@ -102,6 +103,7 @@ static int read_all(struct ks_txn *t, struct make_arg *a)
 	rd[n++] = ks_read_counter(&a->epoch, KS_CNT_EPOCH, 0);
 	a->nq = ks_quota_reads(a->m, &a->q, &rd[n]);
 	n += a->nq;
+	n += ks_trash_reads(&a->trash, &rd[n]);
 	a->pack_reads = &rd[n];
 	for (size_t i = 0; i < a->npacks; i++) {
 		rd[n++] = (struct ks_read){ .table = KS_T_PACK,
@@ -141,6 +143,8 @@ static int decide_link(const struct make_arg *a, const struct ks_make *v, const 
 		return -ENOENT;
 	if (S_ISDIR(n->mode) || (n->flags & (KS_INODE_IMMUTABLE | KS_INODE_APPEND)))
 		return -EPERM;
+	if (ks_is_trashed(n))
+		return -ENOENT;
 	/* Without a name: only one that this session made or holds. */
 	if (n->nlink == 0 && atomic_load(&a->m->session) && !s->claim_read->found)
 		return -ENOENT;
@@ -299,7 +303,7 @@ static void make_name(struct ks_txn *t, const struct make_arg *a, const struct k
 	struct ks_rec_dentry d;
 
 	if (old_of(a, i)) {
-		ks_lose_name(t, l, &s->old);
+		ks_lose_name(t, l, &s->d, &s->old);
 		v->replaced = s->old;
 		ks_txn_del(t, KS_T_DENTRY, &s->d);
 	}
@@ -357,7 +361,7 @@ static void write_counts(struct ks_txn *t, const struct make_arg *a)
 static int make_body(struct ks_txn *t, void *arg)
 {
 	struct make_arg *a = arg;
-	struct ks_lose l = { .m = a->m, .now = a->now };
+	struct ks_lose l = { .m = a->m, .now = a->now, .trash = &a->trash };
 	int r;
 
 	if (a->runs++ > 1 && a->n > 1)
@@ -365,6 +369,8 @@ static int make_body(struct ks_txn *t, void *arg)
 	r = read_all(t, a);
 	if (r == 0)
 		r = judge(a);
+	if (r == 0)
+		r = ks_trash_ready(&a->trash);
 	if (r < 0)
 		return r;
 	l.epoch = (uint64_t)a->epoch.value;
@@ -382,6 +388,7 @@ static int make_body(struct ks_txn *t, void *arg)
 		return r;
 	write_shares(t, a);
 	write_counts(t, a);
+	ks_trash_write(t, &a->trash, a->now);
 	return 0;
 }
 
@@ -423,6 +430,24 @@ static bool is_own(int err)
 	}
 }
 
+/* @runs: of the body that count as done already. */
+static int run(struct make_arg *a, unsigned int runs)
+{
+	bool replaces = false;
+	int r = 0;
+
+	for (size_t i = 0; i < a->n; i++)
+		replaces |= (a->v[i].flags & KS_MAKE_REPLACE) != 0;
+	do {
+		a->runs = runs;
+		if (replaces)
+			r = ks_trash_begin(a->m, a->now, false, &a->trash);
+		if (r == 0)
+			r = ks_meta_run_quota(a->m, make_body, a);
+	} while (ks_trash_end(a->m, &a->trash, r));
+	return r;
+}
+
 static int one_by_one(const struct make_arg *all)
 {
 	for (size_t i = 0; i < all->n; i++) {
@@ -431,9 +456,8 @@ static int one_by_one(const struct make_arg *all)
 		};
 		int r = check(a.v);
 
-		a.runs = 1; /* looks at once */
 		if (r == 0)
-			r = ks_meta_run_quota(a.m, make_body, &a);
+			r = run(&a, 1); /* looks at once */
 		if (r < 0 && !is_own(r))
 			return r;
 		a.v->err = r < 0 ? r : a.v->err;
@@ -454,7 +478,7 @@ int ks_meta_make(struct ks_meta *m, const struct ks_cred *c, struct ks_make *v, 
 			r = -ECANCELED;
 	}
 	if (r == 0 && n)
-		r = ks_meta_run_quota(m, make_body, &a);
+		r = run(&a, 0);
 	/* What one has done another one's refusal does not take back. */
 	if (r == -ECANCELED)
 		r = one_by_one(&a);

@@ -49,7 +49,7 @@ static struct ks_rec_pack pack_of(struct vol *v)
 	return (struct ks_rec_pack){ .live = p[0].live, .slices = p[0].slices };
 }
 
-ON_BOTH(files_links_and_others_in_one)
+ON_BOTH_TRASH(files_links_and_others_in_one)
 {
 	uint64_t d = mkdir_(v, ROOT, "d");
 	uint64_t old = mkfile(v, ROOT, "old");
@@ -121,7 +121,7 @@ ON_BOTH(what_cannot_be_made_does_not_hold_up_the_rest)
 }
 
 /* Names of one old inode, or one name twice, cannot be judged together. */
-ON_BOTH(replacing)
+ON_BOTH_TRASH(replacing)
 {
 	uint64_t old = mkfile(v, ROOT, "a");
 	struct ks_commit_slice s[4];

@@ -21,6 +21,8 @@ struct remove_arg {
 	size_t n;
 	int64_t now;
 	unsigned int runs;
+	struct ks_trash trash;
+	uint64_t ids[KS_REMOVE_MAX]; /* of directories that go to the trash; 0: not taken yet */
 };
 
 /* Subdirectories of @dir that went before @i. */
@@ -80,12 +82,14 @@ static int decide(const struct remove_arg *a, struct slot *s, size_t i, bool fai
 static int read_all(struct ks_txn *t, struct remove_arg *a, struct slot *s,
 		    struct ks_rec_counter *epoch)
 {
-	struct ks_read *rd = ks_arena_alloc(ks_txn_arena(t), (2 * a->n + 1) * sizeof(*rd));
+	struct ks_read *rd =
+		ks_arena_alloc(ks_txn_arena(t), (2 * a->n + 1 + KS_TRASH_READS) * sizeof(*rd));
 	size_t n = 0;
 
 	if (!rd)
 		return -ENOMEM;
 	rd[n++] = ks_read_counter(epoch, KS_CNT_EPOCH, 0);
+	n += ks_trash_reads(&a->trash, &rd[n]);
 	for (size_t i = 0; i < a->n; i++) {
 		const struct ks_remove *v = &a->v[i];
 		int r = ks_dentry_key(a->m, v->parent, v->name, &s[i].d);
@@ -107,22 +111,22 @@ static int read_all(struct ks_txn *t, struct remove_arg *a, struct slot *s,
 	return ks_txn_read(t, rd, n);
 }
 
-static void lose(struct ks_txn *t, const struct ks_lose *l, struct ks_remove *v, struct slot *s)
+static int lose(struct ks_txn *t, const struct ks_lose *l, struct ks_remove *v, struct slot *s,
+		uint64_t id)
 {
 	ks_txn_del(t, KS_T_DENTRY, &s->d);
-	if (v->dir) {
-		ks_lose_dir(t, l, &s->node);
-		return;
-	}
-	ks_lose_name(t, l, &s->node);
+	if (v->dir)
+		return ks_lose_dir(t, l, &s->d, &s->node, id);
+	ks_lose_name(t, l, &s->d, &s->node);
 	v->bytes = s->node.nlink ? 0 : s->node.size;
+	return 0;
 }
 
 static int remove_body(struct ks_txn *t, void *arg)
 {
 	struct remove_arg *a = arg;
 	struct slot *s = ks_arena_alloc(ks_txn_arena(t), a->n * sizeof(*s));
-	struct ks_lose l = { .m = a->m, .now = a->now };
+	struct ks_lose l = { .m = a->m, .now = a->now, .trash = &a->trash };
 	struct ks_rec_counter epoch;
 	bool failed = false;
 	bool touched = false;
@@ -135,10 +139,12 @@ static int remove_body(struct ks_txn *t, void *arg)
 		return -ENOMEM;
 	memset(s, 0, a->n * sizeof(*s));
 	r = read_all(t, a, s, &epoch);
+	if (r == 0)
+		r = ks_trash_ready(&a->trash);
 	if (r < 0)
 		return r;
 	l.epoch = (uint64_t)epoch.value;
-	for (size_t i = 0; i < a->n; i++) {
+	for (size_t i = 0; r == 0 && i < a->n; i++) {
 		struct ks_remove *v = &a->v[i];
 
 		v->bytes = 0;
@@ -146,7 +152,7 @@ static int remove_body(struct ks_txn *t, void *arg)
 			see_earlier(a, s, i);
 		v->err = decide(a, s, i, failed);
 		if (v->err == 0) {
-			lose(t, &l, v, &s[i]);
+			r = lose(t, &l, v, &s[i], a->ids[i]);
 			links -= v->dir;
 			touched = true;
 		}
@@ -158,7 +164,8 @@ static int remove_body(struct ks_txn *t, void *arg)
 			links = 0;
 		}
 	}
-	return 0;
+	ks_trash_write(t, &a->trash, a->now);
+	return r;
 }
 
 static int one_by_one(struct ks_meta *m, struct ks_remove *v, size_t n)
@@ -189,10 +196,19 @@ static int one_by_one(struct ks_meta *m, struct ks_remove *v, size_t n)
 int ks_meta_remove(struct ks_meta *m, struct ks_remove *v, size_t n)
 {
 	struct remove_arg a = { .m = m, .v = v, .n = n, .now = ks_clock_real_ns() };
-	int r;
+	int r = 0;
 
 	if (n > KS_REMOVE_MAX)
 		return -EINVAL;
-	r = n ? ks_meta_run(m, remove_body, &a) : 0;
+	do {
+		r = ks_trash_begin(m, a.now, false, &a.trash);
+		for (size_t i = 0; r == 0 && a.trash.on && i < n; i++) {
+			if (v[i].dir && !a.ids[i])
+				r = ks_meta_new_id(m, KS_ID_INO, &a.ids[i]);
+		}
+		a.runs = 0;
+		if (r == 0 && n)
+			r = ks_meta_run(m, remove_body, &a);
+	} while (ks_trash_end(m, &a.trash, r));
 	return r == -ECANCELED ? one_by_one(m, v, n) : r;
 }

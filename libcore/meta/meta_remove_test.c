@@ -7,7 +7,7 @@ static struct ks_remove entry(uint64_t parent, const char *name, bool dir)
 	return (struct ks_remove){ .parent = parent, .name = name, .dir = dir, .err = 1 };
 }
 
-ON_BOTH(a_tree_in_one)
+ON_BOTH_TRASH(a_tree_in_one)
 {
 	uint64_t d = mkdir_(v, ROOT, "d");
 	uint64_t e = mkdir_(v, d, "e");
@@ -31,7 +31,7 @@ ON_BOTH(a_tree_in_one)
 	ks_check_eq(attr_of(v, ROOT).nlink, 2);
 }
 
-ON_BOTH(names_of_one_file)
+ON_BOTH_TRASH(names_of_one_file)
 {
 	uint64_t d = mkdir_(v, ROOT, "d");
 	uint64_t f = mkfile(v, d, "a");
@@ -52,7 +52,7 @@ ON_BOTH(names_of_one_file)
 	ks_check_ok(ks_meta_tick(v->m, 0));
 }
 
-ON_BOTH(what_cannot_go_stays_alone)
+ON_BOTH_TRASH(what_cannot_go_stays_alone)
 {
 	uint64_t d = mkdir_(v, ROOT, "d");
 	uint64_t e = mkdir_(v, d, "e");
@@ -79,7 +79,7 @@ ON_BOTH(what_cannot_go_stays_alone)
 }
 
 /* An entry that the batch does not know: the condition of the commit fails, and each goes by itself. */
-ON_BOTH(a_directory_that_is_not_empty)
+ON_BOTH_TRASH(a_directory_that_is_not_empty)
 {
 	uint64_t d = mkdir_(v, ROOT, "d");
 	struct ks_remove r[] = { entry(d, "a", false), entry(ROOT, "d", true),

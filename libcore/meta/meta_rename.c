@@ -18,6 +18,7 @@ struct rename_arg {
 	unsigned int runs;
 	bool noop;
 	struct ks_rec_inode moved, other; /* other: what has the new name before; ino 0: nothing */
+	struct ks_trash trash;
 };
 
 /* What one run has read. */
@@ -25,7 +26,7 @@ struct seen {
 	struct ks_rec_dentry od, nd;
 	struct ks_rec_inode op, np;
 	struct ks_rec_counter epoch, dirmove;
-	struct ks_read rd[6];
+	struct ks_read rd[6 + KS_TRASH_READS];
 	unsigned int n;
 	bool same_parent;
 };
@@ -49,6 +50,7 @@ static int read_all(struct ks_txn *t, struct rename_arg *a, struct seen *s)
 	s->rd[R_NP] = ks_read_inode(&s->np, a->nd.parent, KS_READ_WEAK);
 	s->rd[R_DIRMOVE] = ks_read_counter(&s->dirmove, KS_CNT_DIRMOVE, 0);
 	s->n = s->same_parent ? 4 : 6;
+	s->n += ks_trash_reads(&a->trash, &s->rd[s->n]);
 	return ks_txn_read(t, s->rd, s->n);
 }
 
@@ -182,11 +184,14 @@ static void put_whiteout(struct ks_txn *t, const struct rename_arg *a)
 	ks_count_add(t, KS_CNT_INODES, 1);
 }
 
-static void write_all(struct ks_txn *t, struct rename_arg *a, const struct seen *s, bool bump)
+static int write_all(struct ks_txn *t, struct rename_arg *a, const struct seen *s, bool bump)
 {
-	struct ks_lose l = { .m = a->m, .now = a->now, .epoch = (uint64_t)s->epoch.value };
+	struct ks_lose l = {
+		.m = a->m, .now = a->now, .epoch = (uint64_t)s->epoch.value, .trash = &a->trash
+	};
 	bool exchange = a->flags & KS_RENAME_EXCHANGE;
 	int links = new_links(a);
+	int r = 0;
 
 	put_name(t, &a->nd, &a->moved);
 	if (exchange)
@@ -198,9 +203,9 @@ static void write_all(struct ks_txn *t, struct rename_arg *a, const struct seen 
 	if (exchange)
 		moved_to(t, &a->other, a->od.parent, a->now);
 	else if (S_ISDIR(a->other.mode))
-		ks_lose_dir(t, &l, &a->other);
+		r = ks_lose_dir(t, &l, &a->nd, &a->other, a->trash.id);
 	else if (a->other.ino)
-		ks_lose_name(t, &l, &a->other);
+		ks_lose_name(t, &l, &a->nd, &a->other);
 	moved_to(t, &a->moved, a->nd.parent, a->now);
 	if (s->same_parent) {
 		/* Of two directories one is left. */
@@ -213,6 +218,8 @@ static void write_all(struct ks_txn *t, struct rename_arg *a, const struct seen 
 	}
 	if (bump)
 		ks_count_add(t, KS_CNT_DIRMOVE, 1);
+	ks_trash_write(t, &a->trash, a->now);
+	return r;
 }
 
 static int rename_body(struct ks_txn *t, void *arg)
@@ -237,8 +244,8 @@ static int rename_body(struct ks_txn *t, void *arg)
 		return r;
 	if (!s.same_parent && new_links(a) > 0 && s.np.nlink >= KS_LINK_MAX)
 		return -EMLINK;
-	write_all(t, a, &s, bump);
-	return 0;
+	r = ks_trash_ready(&a->trash);
+	return r < 0 ? r : write_all(t, a, &s, bump);
 }
 
 int ks_meta_rename(struct ks_meta *m, const struct ks_cred *c, ks_ino_t parent, const char *name,
@@ -257,8 +264,15 @@ int ks_meta_rename(struct ks_meta *m, const struct ks_cred *c, ks_ino_t parent, 
 		r = ks_dentry_key(m, newparent, newname, &a.nd);
 	if (r == 0 && (flags & KS_RENAME_WHITEOUT))
 		r = ks_meta_new_id(m, KS_ID_INO, &a.whiteout_ino);
-	if (r == 0)
-		r = ks_meta_run(m, rename_body, &a);
+	if (r < 0)
+		return r;
+	do {
+		/* These two replace nothing. */
+		if (!(flags & (KS_RENAME_NOREPLACE | KS_RENAME_EXCHANGE)))
+			r = ks_trash_begin(m, a.now, true, &a.trash);
+		if (r == 0)
+			r = ks_meta_run(m, rename_body, &a);
+	} while (ks_trash_end(m, &a.trash, r));
 	if (r == -EBADMSG)
 		return ks_fail_hint(r, "run kiseki-fsck",
 				    "rename of '%s' in directory %ju: an inode is missing, or the "

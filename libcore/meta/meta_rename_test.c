@@ -106,7 +106,7 @@ ON_BOTH(rename_kinds_must_match)
 	ks_check_eq(mv(v, ROOT, "empty2", ROOT, "empty", 0), -ENOTEMPTY);
 }
 
-ON_BOTH(rename_of_directories)
+ON_BOTH_TRASH(rename_of_directories)
 {
 	uint64_t a = mkdir_(v, ROOT, "a"), b = mkdir_(v, a, "b"), c = mkdir_(v, b, "c"),
 		 d = mkdir_(v, ROOT, "d");
@@ -130,7 +130,7 @@ ON_BOTH(rename_of_directories)
 	ks_check_eq(attr_of(v, c).nlink, 2);
 }
 
-ON_BOTH(rename_exchanges)
+ON_BOTH_TRASH(rename_exchanges)
 {
 	uint64_t a = mkdir_(v, ROOT, "a"), b = mkdir_(v, ROOT, "b");
 	uint64_t x = mkdir_(v, a, "x"), y = mkfile(v, b, "y");
@@ -260,7 +260,7 @@ static void read_trips(struct trips *t, uint64_t f, uint64_t l)
 	ks_buf_clear(&b);
 }
 
-ON_BOTH(round_trips)
+ON_BOTH_TRASH(round_trips)
 {
 	struct trips *t = &(struct trips){ .v = v };
 	struct ks_meta *m = v->m;

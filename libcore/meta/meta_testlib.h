@@ -58,6 +58,14 @@ static inline void vol_make(struct vol *v, bool sqlite, const struct ks_meta_opt
 	ks_check_ok(ks_meta_open(&v->m, v->url, o));
 }
 
+static inline void trash_on(struct vol *v)
+{
+	struct ks_volume_settings s = *ks_meta_settings(v->m);
+
+	s.trash_ns = 24 * 3600 * KS_NS_PER_S;
+	ks_check_ok(ks_meta_settings_set(v->m, &s));
+}
+
 /* ---- short forms ---- */
 
 static inline uint64_t mk(struct vol *v, uint64_t dir, const char *name, uint32_t mode)
@@ -144,7 +152,8 @@ struct tally {
 	struct ks_hnode node; /* key: inode or slice */
 	union ks_record rec;
 	uint64_t names, subdirs, refs, used;
-	bool deleted;
+	uint64_t entries; /* of an hour of the trash */
+	bool deleted, trashed;
 };
 
 struct audit {
@@ -187,7 +196,7 @@ static inline int audit_inode(void *arg, const void *rec, const struct ks_rec_in
 
 	(void)n;
 	tally_add(&a->inodes, i->ino, rec, sizeof(*i));
-	a->total_used += i->used;
+	a->total_used += S_ISDIR(i->mode) ? 0 : i->used;
 	a->total_inodes++;
 	return 0;
 }
@@ -202,6 +211,22 @@ static inline int audit_slice(void *arg, const void *rec, const struct ks_rec_in
 	return 0;
 }
 
+static inline void audit_trashed(struct audit *a, const struct ks_rec_dentry *d, struct tally *i,
+				 struct tally *p)
+{
+	ks_ino_t parent, ino;
+	struct ks_bytes orig;
+
+	AUDIT(ks_trash_name_parse(d->name, &parent, &ino, &orig) == 0 && ino == d->hash,
+	      "the trash has %.*s", (int)d->name.n, (const char *)d->name.p);
+	AUDIT(i->rec.inode.parent == d->parent, "hour of inode %ju", (uintmax_t)d->ino);
+	AUDIT(S_ISDIR(i->rec.inode.mode) || ino == d->ino, "number of inode %ju",
+	      (uintmax_t)d->ino);
+	i->trashed = true;
+	p->entries++;
+	p->used += i->rec.inode.used;
+}
+
 static inline int audit_dentry(void *arg, const void *rec, const struct ks_rec_inode *n)
 {
 	struct audit *a = arg;
@@ -210,6 +235,10 @@ static inline int audit_dentry(void *arg, const void *rec, const struct ks_rec_i
 	struct tally *p = tally_of(&a->inodes, d->parent);
 
 	(void)n;
+	/* A note in the trash: where it leads may be gone. */
+	if (p && p->rec.inode.parent == KS_TRASH_INO && d->name.n == 8 &&
+	    memcmp(d->name.p, "restored", 8) == 0)
+		return 0;
 	AUDIT(i, "name %.*s leads to missing inode %ju", (int)d->name.n, (const char *)d->name.p,
 	      (uintmax_t)d->ino);
 	AUDIT(p, "name %.*s is in missing directory %ju", (int)d->name.n, (const char *)d->name.p,
@@ -220,6 +249,11 @@ static inline int audit_dentry(void *arg, const void *rec, const struct ks_rec_i
 	AUDIT(d->type == ks_dtype(i->rec.inode.mode), "type of a name of %ju", (uintmax_t)d->ino);
 	AUDIT(S_ISDIR(p->rec.inode.mode), "a name in inode %ju, which is no directory",
 	      (uintmax_t)d->parent);
+	if (p->rec.inode.parent == KS_TRASH_INO) {
+		audit_trashed(a, d, i, p);
+		return 0;
+	}
+	AUDIT(p->rec.inode.nlink, "a name in directory %ju, which is gone", (uintmax_t)d->parent);
 	if (S_ISDIR(i->rec.inode.mode)) {
 		p->subdirs++;
 		AUDIT(i->rec.inode.parent == d->parent, "parent of directory %ju",
@@ -354,13 +388,19 @@ static inline void audit_inodes(struct audit *a)
 		const struct ks_rec_inode *i = &x->rec.inode;
 		uint64_t want = S_ISDIR(i->mode) ? 2 + x->subdirs : x->names;
 
+		if (x->trashed)
+			want -= S_ISDIR(i->mode) ? 2 : 1;
+		AUDIT(i->parent != KS_TRASH_INO || i->size == x->entries,
+		      "hour %ju has %ju entries, not %ju", (uintmax_t)i->ino, (uintmax_t)x->entries,
+		      (uintmax_t)i->size);
 		AUDIT(i->nlink == want, "inode %ju has %u links, not %ju", (uintmax_t)i->ino,
 		      i->nlink, (uintmax_t)want);
 		AUDIT(i->used == x->used, "inode %ju uses %ju bytes, not %ju", (uintmax_t)i->ino,
 		      (uintmax_t)x->used, (uintmax_t)i->used);
-		AUDIT(i->nlink || x->deleted, "inode %ju without links is not marked",
+		AUDIT(i->nlink || x->deleted != x->trashed, "inode %ju without links is not marked",
 		      (uintmax_t)i->ino);
-		AUDIT(!S_ISDIR(i->mode) || i->ino == ROOT || x->names == 1,
+		AUDIT(!S_ISDIR(i->mode) || i->ino == ROOT || i->ino == KS_TRASH_INO ||
+			      x->names == 1,
 		      "directory %ju has %ju names", (uintmax_t)i->ino, (uintmax_t)x->names);
 	}
 }
@@ -398,11 +438,13 @@ static inline void vol_audit(struct vol *v)
 	ks_check(!a->bad);
 }
 
-static inline void vol_run(bool sqlite, void (*fn)(struct vol *v))
+static inline void vol_run(bool sqlite, bool trash, void (*fn)(struct vol *v))
 {
 	struct vol v = { 0 };
 
 	vol_make(&v, sqlite, NULL);
+	if (trash)
+		trash_on(&v);
 	fn(&v);
 	vol_audit(&v);
 	ks_meta_close(v.m);
@@ -412,12 +454,25 @@ static inline void vol_run(bool sqlite, void (*fn)(struct vol *v))
 	static void name(struct vol *v);                                                           \
 	KS_TEST(name##_mem)                                                                        \
 	{                                                                                          \
-		vol_run(false, name);                                                              \
+		vol_run(false, false, name);                                                       \
 	}                                                                                          \
 	KS_TEST(name##_sqlite)                                                                     \
 	{                                                                                          \
-		vol_run(true, name);                                                               \
+		vol_run(true, false, name);                                                        \
 	}                                                                                          \
 	static void name(struct vol *v)
+
+/* The same twice more, with a trash. */
+#define ON_BOTH_TRASH(name)                                                                        \
+	static void name(struct vol *v);                                                           \
+	KS_TEST(name##_trash_mem)                                                                  \
+	{                                                                                          \
+		vol_run(false, true, name);                                                        \
+	}                                                                                          \
+	KS_TEST(name##_trash_sqlite)                                                               \
+	{                                                                                          \
+		vol_run(true, true, name);                                                         \
+	}                                                                                          \
+	ON_BOTH(name)
 
 #endif
