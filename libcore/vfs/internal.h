@@ -38,6 +38,7 @@ struct ks_vnode {
 	unsigned int writers;   /* [shard] handles open for writing */
 	bool releasing;         /* [shard] */
 	bool unlinked;          /* [shard] known to have no name */
+	bool trashed;           /* [shard] unlinked, and kept in the trash when that was known */
 	bool reported;          /* [shard] the heartbeat was told of it and may have claimed it */
 	bool priv; /* [shard] a write must look whether there is something to clear (setuid, capabilities), or it may not be */
 	pthread_mutex_t mu;   /* while file is made or refreshed */
@@ -178,10 +179,11 @@ struct ks_vnode *ks_vnode_pin(struct ks_vfs *v, ks_ino_t ino);
 void ks_vnode_unpin(struct ks_vfs *v, struct ks_vnode *vn);
 void ks_vnode_add_handle(struct ks_vfs *v, struct ks_vnode *vn, struct ks_fh *fh);
 void ks_vnode_del_handle(struct ks_vfs *v, struct ks_vnode *vn, struct ks_fh *fh);
-/* The inode is known to have (no) name. Nothing when it is not open. */
-void ks_vnode_set_unlinked(struct ks_vfs *v, ks_ino_t ino, bool unlinked);
+/* Whether the inode has a name is known from its record. Nothing when it is not open. */
+void ks_vnode_set_unlinked(struct ks_vfs *v, const struct ks_attr *a);
+/* It has no name, and is not kept in the trash: nobody but those who have it open can ever see it. */
 bool ks_vnode_is_unlinked(struct ks_vfs *v, struct ks_vnode *vn);
-/* Nobody can see any more what was written: it has no name, and the caller's open is the only one. */
+/* The same, and the caller's open is the only one: nobody can see any more what was written. */
 bool ks_vnode_is_doomed(struct ks_vfs *v, struct ks_vnode *vn);
 /* Mode, flags or xattrs changed: the next write looks again. */
 void ks_vnode_set_priv(struct ks_vfs *v, ks_ino_t ino);

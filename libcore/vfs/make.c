@@ -139,7 +139,7 @@ static void made(struct ks_vfs *v, const struct ks_make *m)
 		ks_vfs_lost_name(v, &m->replaced);
 	if (m->flags & KS_MAKE_LINK) {
 		ks_seen_own(v, m->out.ino, m->out.change);
-		ks_vnode_set_unlinked(v, m->out.ino, false);
+		ks_vnode_set_unlinked(v, &m->out);
 	} else if (m->n) {
 		ks_unsynced_add(v, m->out.ino, m->attr.size);
 	}

@@ -67,7 +67,7 @@ int ks_vfs_link(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, ks_ino_t
 	if (r < 0)
 		return r;
 	ks_seen_own(v, ino, out->change);
-	ks_vnode_set_unlinked(v, ino, out->nlink == 0);
+	ks_vnode_set_unlinked(v, out);
 	return ks_vfs_overlay(v, out);
 }
 
@@ -76,7 +76,7 @@ void ks_vfs_lost_name(struct ks_vfs *v, const struct ks_attr *a)
 	if (a->nlink > 0)
 		ks_seen_own(v, a->ino, a->change);
 	else if (S_ISREG(a->mode))
-		ks_vnode_set_unlinked(v, a->ino, true);
+		ks_vnode_set_unlinked(v, a);
 	else
 		ks_ghost_add(v, a);
 }

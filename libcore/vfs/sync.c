@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * sync.c: what makes data survive a power cut, and the background work: the objects of freed slices, packs with little
- * alive in them, and a barrier every few seconds.
+ * alive in them, what has been in the trash long enough, and a barrier every few seconds.
  *
  * An object goes only when the commit that freed it is on the disk, and the data of what took its place: else a power cut could bring the file back
  * without it. So what is to be deleted is listed first, then comes a barrier, then the deletion.
@@ -18,6 +18,10 @@
 #define RIPE_MAX 4096
 #define DELETE_PAUSE_NS (20 * KS_NS_PER_MS)
 #define IDLE_NS KS_NS_PER_S
+#define EXPIRE_FIRST_NS (2 * KS_NS_PER_S)
+#define EXPIRE_NS (60 * KS_NS_PER_S)
+#define EXPIRE_MORE_NS KS_NS_PER_S
+#define EXPIRE_STEPS 4 /* hundreds of entries each */
 #define PACKS_NS (10 * KS_NS_PER_S)
 #define PACKS_MORE_NS KS_NS_PER_S
 #define PACKS_FAILED_NS (60 * KS_NS_PER_S)
@@ -224,6 +228,21 @@ static bool nearly_full(struct ks_vfs *v)
 	       u.free_bytes < u.total_bytes / 10;
 }
 
+/* When the trash is looked at next. What goes from it is freed as deleted files are. */
+static int64_t expire(struct ks_vfs *v)
+{
+	struct ks_trash_sum gone = { 0 };
+	int r = 1;
+
+	for (int i = 0; i < EXPIRE_STEPS && r > 0; i++)
+		r = ks_meta_trash_expire(v->meta, &gone);
+
+	if (gone.entries)
+		ks_log(KS_LOG_INFO, "trash: %ju entries were kept long enough (%ju bytes)",
+		       (uintmax_t)gone.entries, (uintmax_t)gone.bytes);
+	return ks_clock_mono_ns() + (r > 0 ? EXPIRE_MORE_NS : EXPIRE_NS);
+}
+
 /* When the next step over the packs is due. */
 static int64_t packs(struct ks_vfs *v)
 {
@@ -243,6 +262,7 @@ static void *maintain(void *arg)
 	struct ks_vfs *v = arg;
 	int64_t next_packs = ks_clock_mono_ns() + PACKS_NS;
 	int64_t next_barrier = ks_clock_mono_ns() + BARRIER_NS;
+	int64_t next_expiry = ks_clock_mono_ns() + EXPIRE_FIRST_NS;
 	struct ripe ripe = { 0 };
 
 	ks_mutex_lock(&v->maint_mu);
@@ -263,6 +283,8 @@ static void *maintain(void *arg)
 		}
 		if (v->cleanup && ks_clock_mono_ns() >= next_packs)
 			next_packs = packs(v);
+		if (v->cleanup && ks_clock_mono_ns() >= next_expiry)
+			next_expiry = expire(v);
 		ks_mutex_lock(&v->maint_mu);
 		if (!v->maint_stop && pause > 0)
 			ks_cond_wait(&v->maint_wake, &v->maint_mu, ks_clock_mono_ns() + pause);

@@ -178,6 +178,60 @@ KS_TEST(unlinked_but_open)
 	stop(&g);
 }
 
+static void keep_deleted(struct rig *g)
+{
+	struct ks_meta *m = ks_vfs_meta(g->v);
+	struct ks_volume_settings s = *ks_meta_settings(m);
+
+	s.trash_ns = 3600 * KS_NS_PER_S;
+	ks_check_ok(ks_meta_settings_set(m, &s));
+}
+
+static void restore(struct rig *g, ks_ino_t ino, const char *name)
+{
+	struct ks_trash_entry e = { 0 };
+	char buf[KS_TRASH_NAME_MAX + 1];
+	ks_ino_t moved;
+
+	ks_check_ok(ks_meta_trash_find(ks_vfs_meta(g->v), ino, &e, buf, &moved));
+	ks_check_ok(ks_meta_trash_restore(ks_vfs_meta(g->v), &e, KS_ROOT_INO, name, NULL));
+}
+
+/* Programs see what they see on any file system, and what they write until the end is what comes back. */
+KS_TEST(trashed_but_open)
+{
+	struct rig g;
+	struct ks_attr a, b;
+	struct ks_fh *fh;
+	char buf[16];
+
+	start(&g, "trashed", false, 0);
+	keep_deleted(&g);
+	fh = create(&g, "f", O_RDWR, &a);
+	ks_check_eq(ks_vfs_write(fh, &g.c, 0, "alive", 5), 5);
+	ks_check_ok(ks_vfs_unlink(g.v, &g.c, KS_ROOT_INO, "f"));
+	ks_check_eq(attr_of(&g, a.ino).nlink, 0);
+	ks_check_eq(attr_of(&g, a.ino).size, 5);
+	ks_check_eq(ks_vfs_link(g.v, &g.c, a.ino, KS_ROOT_INO, "g", &b), -ENOENT);
+	ks_check_eq(ks_vfs_write(fh, &g.c, 5, " and well", 9), 9);
+	ks_check_eq(ks_vfs_read(fh, &g.c, 0, buf, sizeof(buf)), 14);
+	ks_check_ok(ks_vfs_flush(fh, &g.c));
+	ks_check_eq(ks_vfs_write(fh, &g.c, 14, "!", 1), 1);
+	ks_vfs_release(fh);
+	restore(&g, a.ino, "f");
+	ks_check_eq(attr_of(&g, a.ino).nlink, 1);
+	check_text(&g, a.ino, "alive and well!");
+	/* What a rename replaces is kept whole, too. */
+	fh = create(&g, "new", O_WRONLY, &b);
+	ks_check_eq(ks_vfs_write(fh, &g.c, 0, "new", 3), 3);
+	ks_vfs_release(fh);
+	ks_check_ok(ks_vfs_rename(g.v, &g.c, KS_ROOT_INO, "new", KS_ROOT_INO, "f", 0));
+	restore(&g, a.ino, "old");
+	check_text(&g, a.ino, "alive and well!");
+	check_text(&g, b.ino, "new");
+	stop(&g);
+}
+
 KS_TEST(tmpfile_gets_a_name)
 {
 	struct rig g;

@@ -124,8 +124,10 @@ static void note_record(struct ks_vfs *v, struct ks_vnode *vn, struct ks_file *m
 	KS_LOCKED(&s->mu);
 	if (made)
 		vn->file = made;
-	if (a->nlink == 0)
+	if (a->nlink == 0) {
 		vn->unlinked = true;
+		vn->trashed = ks_is_trashed(a);
+	}
 	if ((a->mode & (S_ISUID | S_ISGID)) || (a->flags & KS_INODE_HAS_XATTR))
 		vn->priv = true;
 }
@@ -192,27 +194,29 @@ void ks_vnode_del_handle(struct ks_vfs *v, struct ks_vnode *vn, struct ks_fh *fh
 	vn->writers -= fh->writable;
 }
 
-void ks_vnode_set_unlinked(struct ks_vfs *v, ks_ino_t ino, bool unlinked)
+void ks_vnode_set_unlinked(struct ks_vfs *v, const struct ks_attr *a)
 {
-	struct ks_shard *s = shard_of(v, ino);
+	struct ks_shard *s = shard_of(v, a->ino);
 	struct ks_vnode *vn;
 
 	KS_LOCKED(&s->mu);
-	vn = find(s, ino);
-	if (vn)
-		vn->unlinked = unlinked;
+	vn = find(s, a->ino);
+	if (vn) {
+		vn->unlinked = a->nlink == 0;
+		vn->trashed = ks_is_trashed(a);
+	}
 }
 
 bool ks_vnode_is_unlinked(struct ks_vfs *v, struct ks_vnode *vn)
 {
 	KS_LOCKED(&shard_of(v, vn->node.key)->mu);
-	return vn->unlinked;
+	return vn->unlinked && !vn->trashed;
 }
 
 bool ks_vnode_is_doomed(struct ks_vfs *v, struct ks_vnode *vn)
 {
 	KS_LOCKED(&shard_of(v, vn->node.key)->mu);
-	return vn->unlinked && vn->opens == 1;
+	return vn->unlinked && !vn->trashed && vn->opens == 1;
 }
 
 void ks_vnode_set_priv(struct ks_vfs *v, ks_ino_t ino)
