@@ -305,6 +305,7 @@ int ks_fsck(struct ks_maint *m, const struct ks_fsck_opts *o, struct ks_fsck_res
 	ks_sort_free(f.objects);
 	ks_sort_free(f.pack_objects);
 	ks_sort_free(f.bad);
+	free(f.hours);
 	*out = f.out;
 	return r;
 }

@@ -14,7 +14,7 @@ static int recount(struct ks_fsck *f, uint64_t *inodes)
 		const struct ks_rec_inode *n = w.rec;
 
 		++*inodes;
-		f->used_sum += n->used;
+		f->used_sum += S_ISREG(n->mode) ? n->used : 0;
 		f->max_ino = ks_max(f->max_ino, n->ino);
 		r = ks_fsck_step(f);
 		if (r < 0)
@@ -175,5 +175,5 @@ int ks_fsck_counters(struct ks_fsck *f)
 
 	for (size_t i = 0; r == 0 && i < KS_ARRAY_SIZE(all); i++)
 		r = check_counter(f, &all[i]);
-	return r;
+	return r == 0 ? ks_fsck_trash(f) : r;
 }

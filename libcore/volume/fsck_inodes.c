@@ -13,6 +13,7 @@ struct merge {
 	struct ks_rec_inode n;
 	bool has_deleted;
 	uint64_t nnames;
+	bool trashed;    /* its name is in the trash */
 	uint64_t parent; /* of its first name, or of the one that is right */
 };
 
@@ -85,6 +86,15 @@ static int extra_dir_name(struct merge *m, const uint64_t *rec)
 	return bad_name_rec(m, &p, rec, false, 0);
 }
 
+static int alive_in_trash(struct merge *m, const uint64_t *rec)
+{
+	struct ks_fsck_problem p = { .kind = "trash_entry_of_live_file",
+				     .repair = KS_FSCK_R_SAFE,
+				     .text = "is in the trash, and has another name as well" };
+
+	return bad_name_rec(m, &p, rec, false, 0);
+}
+
 /* The names of m->n: counted, their types compared; of a directory's one is kept. */
 static int take_names(struct merge *m)
 {
@@ -93,11 +103,13 @@ static int take_names(struct merge *m)
 	bool kept = false;
 	struct ks_sort_cur look;
 	uint64_t key[2] = { n->ino, n->parent };
+	uint64_t trash[NAME_WORDS] = { 0 }; /* a file's name there */
 	bool pointed = false; /* one of a directory's names is where its parent pointer says */
 	int r = 0;
 
 	m->nnames = 0;
 	m->parent = 0;
+	m->trashed = false;
 	if (dir && m->names.rec && m->names.rec[NAME_INO] == n->ino) {
 		ks_sort_begin(&look, m->f->names);
 		r = ks_sort_seek(&look, key, 2);
@@ -110,14 +122,17 @@ static int take_names(struct merge *m)
 		struct ks_fsck_problem p = { .kind = "wrong_entry_type",
 					     .repair = KS_FSCK_R_SAFE,
 					     .text = "says it is of another kind than its inode" };
-		bool extra = dir && (n->ino == KS_ROOT_INO || kept ||
+		bool hour = ks_fsck_is_hour(m->f, rec[NAME_PARENT]);
+		bool extra = dir && (n->ino == KS_ROOT_INO || n->ino == KS_TRASH_INO || kept ||
 				     (pointed && rec[NAME_PARENT] != n->parent));
 
 		if (extra) {
 			r = extra_dir_name(m, rec);
 		} else {
 			kept = true;
-			if (m->nnames++ == 0)
+			if (hour)
+				memcpy(trash, rec, sizeof(trash));
+			else if (m->nnames++ == 0)
 				m->parent = rec[NAME_PARENT];
 			if (rec[NAME_TYPE] != (n->mode & S_IFMT) >> 12)
 				r = bad_name_rec(m, &p, rec, true, (n->mode & S_IFMT) >> 12);
@@ -125,7 +140,14 @@ static int take_names(struct merge *m)
 		if (r == 0)
 			r = ks_sort_next(&m->names);
 	}
-	return r;
+	if (r < 0 || !trash[NAME_INO])
+		return r;
+	if (m->nnames)
+		return alive_in_trash(m, trash);
+	m->trashed = true;
+	m->nnames = 1;
+	m->parent = trash[NAME_PARENT];
+	return 0;
 }
 
 /* ---- links and parents ---- */
@@ -142,7 +164,7 @@ static int nameless(struct merge *m)
 				      .epoch = m->f->epoch };
 	struct ks_fsck_write w = { KS_FSCK_PUT, KS_T_DELETED, &del, 0, NULL };
 
-	if (m->n.nlink > 0)
+	if (m->n.nlink > 0 || ks_fsck_is_hour(m->f, m->n.parent))
 		return orphan(m);
 	if (m->has_deleted)
 		return 0;
@@ -155,6 +177,7 @@ static int check_file_links(struct merge *m)
 	const struct ks_rec_inode *n = &m->n;
 	struct ks_rec_deleted del = { .ino = n->ino };
 	uint64_t should = m->nnames == 1 ? m->parent : 0;
+	uint64_t links = m->trashed ? 0 : m->nnames;
 	char text[120];
 	int r = 0;
 
@@ -163,20 +186,20 @@ static int check_file_links(struct merge *m)
 	if (m->has_deleted)
 		r = stray(m, "deleted_but_linked", "is on the list of what is to be freed", n->ino,
 			  (struct ks_fsck_write){ KS_FSCK_DEL, KS_T_DELETED, &del, 0, NULL });
-	if (r == 0 && n->nlink != m->nnames) {
+	if (r == 0 && n->nlink != links) {
 		struct ks_fsck_problem p = { .kind = "wrong_nlink",
 					     .repair = KS_FSCK_R_SAFE,
 					     .is = n->nlink,
-					     .should = m->nnames,
+					     .should = links,
 					     .text = text };
-		struct ks_upd u = KS_FSCK_UPD(inode, nlink, KS_UPD_SET, m->nnames);
+		struct ks_upd u = KS_FSCK_UPD(inode, nlink, KS_UPD_SET, links);
 
 		snprintf(text, sizeof(text), "link count is %u, should be %ju", n->nlink,
-			 (uintmax_t)m->nnames);
+			 (uintmax_t)links);
 		r = fix_inode(m, &p, &u, 1);
 	}
 	/* A file that once had several names does not know its parent. */
-	if (r == 0 && n->parent != should && n->parent != 0) {
+	if (r == 0 && n->parent != should && (n->parent != 0 || m->trashed)) {
 		struct ks_fsck_problem p = { .kind = "wrong_parent",
 					     .repair = KS_FSCK_R_SAFE,
 					     .is = n->parent,
@@ -196,7 +219,7 @@ static int check_dir_links(struct merge *m)
 	const struct ks_rec_inode *n = &m->n;
 	struct ks_rec_deleted del = { .ino = n->ino };
 	uint64_t rec[2] = { n->ino, m->parent };
-	bool root = n->ino == KS_ROOT_INO;
+	bool root = n->ino == KS_ROOT_INO || n->ino == KS_TRASH_INO;
 	char text[120];
 	int r = 0;
 
@@ -206,7 +229,7 @@ static int check_dir_links(struct merge *m)
 			  (struct ks_fsck_write){ KS_FSCK_DEL, KS_T_DELETED, &del, 0, NULL });
 	if (r == 0 && !root && m->nnames == 0)
 		r = orphan(m);
-	if (r == 0 && m->nnames)
+	if (r == 0 && m->nnames && !m->trashed)
 		r = ks_sort_add(m->f->subdirs, &m->parent);
 	if (r == 0 && !root)
 		r = ks_sort_add(m->f->tree, rec);

@@ -94,6 +94,8 @@ struct ks_fsck {
 	int64_t now_ns;
 	uint64_t epoch;      /* for what is freed by repairs */
 	uint64_t lost_found; /* inode of /.lost+found; 0: not there (yet) */
+	uint64_t *hours;     /* directories of the trash, in order */
+	size_t nhours;
 
 	/* Beside others: what the first run of a pass found, by hash. */
 	bool rehearsal; /* that run is on: nothing is reported */
@@ -165,6 +167,15 @@ int ks_fsck_is_quarantined(struct ks_fsck *f, uint64_t ino, bool *yes) KS_MUST_C
 /* The entry of @parent with this hash that leads to @ino; d->name lies in @a. d->parent 0: gone. */
 int ks_fsck_entry(struct ks_fsck *f, const uint64_t *name_rec, struct ks_rec_dentry *d,
 		  struct ks_arena *a) KS_MUST_CHECK;
+
+/* ---- fsck_trash.c ---- */
+
+int ks_fsck_find_hours(struct ks_fsck *f) KS_MUST_CHECK; /* fills f->hours */
+/* Is it one of the directories whose entries are in the trash? */
+bool ks_fsck_is_hour(const struct ks_fsck *f, uint64_t dir);
+/* NULL: a possible entry of the trash's root or of an hour; else what is wrong with it. *note: it names nothing. */
+const char *ks_fsck_trash_entry(const struct ks_rec_dentry *d, bool *note);
+int ks_fsck_trash(struct ks_fsck *f) KS_MUST_CHECK; /* the sums of the hours */
 
 /* ---- fsck_move.c: /.lost+found ---- */
 

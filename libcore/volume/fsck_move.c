@@ -144,7 +144,8 @@ int ks_fsck_move_body(struct ks_txn *t, void *arg)
 		if (mv->names[i].parent == mv->ino)
 			n.nlink -= dir && n.nlink > 2;
 		else
-			touch_dir(t, mv->names[i].parent, f->now_ns, dir ? -1 : 0);
+			touch_dir(t, mv->names[i].parent, f->now_ns,
+				  dir && !ks_fsck_is_hour(f, mv->names[i].parent) ? -1 : 0);
 	}
 	ks_fsck_put_lost_name(t, mv, n.mode);
 	if (!dir || n.nlink < 2)

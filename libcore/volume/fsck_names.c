@@ -10,6 +10,7 @@ struct entries {
 	struct ks_walk d, dirs;
 };
 
+/* @dir_ok: its directory is there; one that is in the trash itself is as good as gone. */
 static int entries_next(struct entries *e, const struct ks_rec_dentry **d, bool *dir_ok)
 {
 	int r = ks_walk_next(&e->d);
@@ -20,7 +21,7 @@ static int entries_next(struct entries *e, const struct ks_rec_dentry **d, bool 
 		return r;
 	r = ks_walk_to(&e->dirs, (*d)->parent);
 	n = e->dirs.rec;
-	*dir_ok = r == 0 && n && n->ino == (*d)->parent && S_ISDIR(n->mode);
+	*dir_ok = r == 0 && n && n->ino == (*d)->parent && S_ISDIR(n->mode) && !ks_is_trashed(n);
 	return r;
 }
 
@@ -36,18 +37,35 @@ static void entries_end(struct entries *e)
 	ks_walk_end(&e->dirs);
 }
 
+static bool in_trash(const struct ks_fsck *f, const struct ks_rec_dentry *d)
+{
+	return d->parent == KS_TRASH_INO || ks_fsck_is_hour(f, d->parent);
+}
+
+/* A note in the trash is not a name. */
+static bool is_name(const struct ks_fsck *f, const struct ks_rec_dentry *d)
+{
+	bool note = false;
+
+	if (in_trash(f, d))
+		KS_IGNORE(!ks_fsck_trash_entry(d, &note));
+	return !note;
+}
+
 int ks_fsck_names_build(struct ks_fsck *f)
 {
 	struct entries e;
 	const struct ks_rec_dentry *d;
 	bool dir_ok;
-	int r = ks_fsck_sort(f, &f->names, NAME_WORDS);
+	int r = ks_fsck_find_hours(f);
 
+	if (r == 0)
+		r = ks_fsck_sort(f, &f->names, NAME_WORDS);
 	entries_begin(&e, f);
 	while (r == 0 && (r = entries_next(&e, &d, &dir_ok)) == 0 && d) {
 		const uint64_t rec[NAME_WORDS] = { d->ino, d->parent, d->hash, d->type };
 
-		if (dir_ok)
+		if (dir_ok && is_name(f, d))
 			r = ks_sort_add(f->names, rec);
 	}
 	entries_end(&e);
@@ -81,26 +99,30 @@ static int entry_found(struct ks_fsck *f, struct ks_fsck_problem *p, const struc
 
 /*
  * The directory is lost. It is made again, if it can have been there, and so everything in it keeps its name; it has its own if that is still there, and else
- * goes to /.lost+found. *made: it was, or would be. The entry of what cannot be a directory goes.
+ * goes to /.lost+found. *made: it was, or would be. The entry of what cannot be a directory goes, and so does what an hour of the trash had.
  */
 static int no_directory(struct ks_fsck *f, const struct ks_rec_dentry *d, bool *made)
 {
 	struct ks_arena a = { 0 };
 	struct ks_rec_inode dir = { .ino = d->parent };
+	struct ks_rec_inode it = { .ino = d->ino };
 	struct ks_rec_counter next = { .name = ks_fsck_str("next_inode") };
 	struct ks_read rd[] = { { .table = KS_T_INODE, .rec = &dir },
-				{ .table = KS_T_COUNTER, .rec = &next } };
+				{ .table = KS_T_COUNTER, .rec = &next },
+				{ .table = KS_T_INODE, .rec = &it } };
+	bool removed;
 	struct ks_fsck_problem p = { .ino = d->ino,
 				     .kind = "entry_without_directory",
 				     .repair = KS_FSCK_R_LOSSY,
 				     .text = "stands in a directory that is missing" };
 	struct ks_fsck_write w = { KS_FSCK_DEL, KS_T_DENTRY, d, 0, NULL };
-	int r = ks_engine_read(f->e, rd, 2, &a);
+	int r = ks_engine_read(f->e, rd, 3, &a);
 
 	ks_arena_clear(&a);
 	if (r < 0)
 		return r;
-	*made = !rd[0].found && rd[1].found && d->parent >= KS_FSCK_FIRST_INO && next.value > 0 &&
+	removed = rd[2].found && it.nlink == 0;
+	*made = !removed && !rd[0].found && rd[1].found && d->parent >= KS_FSCK_FIRST_INO && next.value > 0 &&
 		d->parent < (uint64_t)next.value;
 	if (*made) {
 		dir = (struct ks_rec_inode){ .ino = d->parent,
@@ -122,8 +144,15 @@ static int check_entry(struct ks_fsck *f, const struct ks_rec_dentry *d)
 	struct ks_fsck_problem p = { .ino = d->ino, .repair = KS_FSCK_R_LOSSY };
 	struct ks_fsck_write del = { KS_FSCK_DEL, KS_T_DENTRY, d, 0, NULL };
 	struct ks_rec_dentry right = *d;
+	bool note;
 	uint64_t h;
+	int r;
 
+	if (in_trash(f, d)) {
+		p.kind = "bad_trash_entry";
+		p.text = ks_fsck_trash_entry(d, &note);
+		return p.text ? entry_found(f, &p, d, &del, 1) : 0;
+	}
 	if (!name_ok(d->name)) {
 		p.kind = "bad_name";
 		p.text = "is not a possible name";
@@ -136,8 +165,8 @@ static int check_entry(struct ks_fsck *f, const struct ks_rec_dentry *d)
 		struct ks_arena a = { 0 };
 		struct ks_rec_dentry there = right;
 		struct ks_read rd = { .table = KS_T_DENTRY, .rec = &there };
-		int r = ks_engine_read(f->e, &rd, 1, &a);
 
+		r = ks_engine_read(f->e, &rd, 1, &a);
 		ks_arena_clear(&a);
 		if (r < 0)
 			return r;
@@ -196,6 +225,9 @@ int ks_fsck_names(struct ks_fsck *f)
 	fixed = f->out.fixed;
 	entries_begin(&e, f);
 	while (r == 0 && (r = entries_next(&e, &d, &dir_ok)) == 0 && d) {
+		uint64_t before = f->out.fixed;
+		bool hour = d->parent == KS_TRASH_INO;
+
 		f->out.entries++;
 		if (!dir_ok && d->parent != made) {
 			bool dir_made;
@@ -206,6 +238,9 @@ int ks_fsck_names(struct ks_fsck *f)
 		}
 		if (r == 0 && (dir_ok || made == d->parent))
 			r = check_entry(f, d);
+		/* What was an hour may be a directory like others now, and its entries come later. */
+		if (r == 0 && hour && f->out.fixed != before)
+			r = ks_fsck_find_hours(f);
 		/* What was corrected comes by again. */
 		if (r == 0)
 			r = f->out.entries & 1023 ? 0 : ks_fsck_step(f);

@@ -117,6 +117,10 @@ static int climb(struct ks_fsck *f, uint64_t dir, struct part *v, size_t n, stru
 			break;
 		if (n < DEPTH_MAX && dir != mark && c.rec && c.rec[NAME_INO] == dir)
 			r = ks_fsck_entry(f, c.rec, &d, a);
+		if (dir == KS_TRASH_INO) {
+			snprintf(head, sizeof(head), "(trash)");
+			break;
+		}
 		if (!d.parent) {
 			/* Not below the root: an orphan, a ring, or gone meanwhile. */
 			snprintf(head, sizeof(head), "?#%ju", (uintmax_t)dir);

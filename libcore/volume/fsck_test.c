@@ -396,6 +396,110 @@ KS_TEST(who_comes_late_is_no_damage)
 	tv_remove(&v);
 }
 
+/* ---- the trash ---- */
+
+#define HOURS "(SELECT ino FROM inode WHERE parent=15)"
+#define TRASHED "nlink=0 AND parent IN " HOURS
+
+static const struct damage trash_damages[] = {
+	{ "UPDATE inode SET used=used+1 WHERE parent=15", "wrong_trash_sum", false, "(trash)/2" },
+	{ "UPDATE inode SET size=0 WHERE parent=15", "wrong_trash_sum", false, "(trash)/2" },
+	{ "UPDATE inode SET nlink=1 WHERE mode>>12=8 AND " TRASHED, "wrong_nlink", false, "-tiny" },
+	{ "UPDATE inode SET nlink=2 WHERE mode>>12=4 AND " TRASHED, "wrong_nlink", false, "-sub" },
+	{ "UPDATE inode SET parent=0 WHERE mode>>12=8 AND " TRASHED, "wrong_parent", false,
+	  "-tiny" },
+	{ "UPDATE inode SET parent=1 WHERE mode>>12=4 AND " TRASHED, "wrong_parent", false,
+	  "-sub" },
+	{ "UPDATE dentry SET name=" NAME("tiny") " WHERE parent IN " HOURS, "bad_trash_entry", true,
+	  "(trash)/2" },
+	{ "UPDATE dentry SET hash=hash+1 WHERE parent IN " HOURS, "bad_trash_entry", true,
+	  "-tiny" },
+	{ "DELETE FROM dentry WHERE parent IN " HOURS, "orphan_inode", true, NULL },
+	{ "UPDATE dentry SET name=" NAME("yesterday") " WHERE parent=15", "bad_trash_entry", true,
+	  "(trash)/yesterday" },
+	{ "UPDATE dentry SET hash=hash+1 WHERE parent=15", "bad_trash_entry", true, "(trash)/2" },
+	{ "DELETE FROM dentry WHERE parent=15", "orphan_inode", true, NULL },
+	{ "DELETE FROM inode WHERE ino=15", "entry_without_directory", true, NULL },
+	{ "DELETE FROM inode WHERE parent=15", "dangling_entry", true, "(trash)/2" },
+	{ "INSERT INTO dentry SELECT 1,77," NAME(
+		  "back") ",ino,type FROM dentry WHERE parent IN " HOURS " AND type=8 LIMIT 1",
+	  "trash_entry_of_live_file", false, "-deep" },
+	{ "UPDATE dentry SET parent=(SELECT ino FROM inode WHERE mode>>12=4 AND " TRASHED
+	  ") WHERE name=" NAME("small"),
+	  "entry_without_directory", true, "small" },
+	{ "UPDATE inode SET nlink=9 WHERE ino=15", "wrong_nlink", false, NULL },
+	{ "UPDATE inode SET used=5 WHERE mode>>12=8 AND " TRASHED, "wrong_used", false, "-tiny" },
+};
+
+static void make_trash(struct tv *v)
+{
+	struct ks_volume *vol;
+	struct ks_attr dir, sub;
+
+	tv_make(v);
+	tv_sql(v, "UPDATE setting SET value=" NAME("3600000000000") " WHERE name='trash_ns'");
+	vol = tv_open(v, KS_SESSION_TOOL);
+	ks_check_ok(ks_vfs_lookup(vol->vfs, &tv_ctx, KS_ROOT_INO, "dir", &dir));
+	ks_check_ok(ks_vfs_lookup(vol->vfs, &tv_ctx, dir.ino, "sub", &sub));
+	ks_check_ok(ks_vfs_unlink(vol->vfs, &tv_ctx, sub.ino, "deep"));
+	ks_check_ok(ks_vfs_rmdir(vol->vfs, &tv_ctx, dir.ino, "sub"));
+	ks_check_ok(ks_vfs_unlink(vol->vfs, &tv_ctx, KS_ROOT_INO, "tiny"));
+	ks_check_ok(ks_vfs_unlink(vol->vfs, &tv_ctx, KS_ROOT_INO, "sym"));
+	ks_check_ok(ks_vfs_unlink(vol->vfs, &tv_ctx, KS_ROOT_INO, "hard"));
+	ks_check_ok(ks_vfs_unlink(vol->vfs, &tv_ctx, dir.ino, "link"));
+	ks_check_ok(ks_volume_close(vol));
+}
+
+KS_TEST(a_trash_is_clean)
+{
+	struct ks_trash_entry e = { 0 };
+	char name[KS_TRASH_NAME_MAX + 1];
+	struct ks_volume *vol;
+	struct ks_attr dir;
+	ks_ino_t moved;
+	struct tv v;
+
+	make_trash(&v);
+	expect_clean(&v, "removals");
+	/* A directory that was restored leaves a note, which names nothing. */
+	vol = tv_open(&v, KS_SESSION_TOOL);
+	ks_check_ok(ks_vfs_lookup(vol->vfs, &tv_ctx, KS_ROOT_INO, "dir", &dir));
+	ks_check_ok(ks_meta_trash_find(vol->meta, dir.ino + 1, &e, name, &moved));
+	ks_check(S_ISDIR(e.attr.mode));
+	ks_check_ok(ks_meta_trash_restore(vol->meta, &e, dir.ino, "sub", NULL));
+	ks_check_ok(ks_volume_close(vol));
+	expect_clean(&v, "a restored directory");
+	vol = tv_open(&v, KS_SESSION_TOOL);
+	ks_check_ok(ks_vfs_rmdir(vol->vfs, &tv_ctx, dir.ino, "sub"));
+	ks_check_ok(ks_volume_close(vol));
+	expect_clean(&v, "a restored directory that went again");
+	tv_remove(&v);
+}
+
+KS_TEST(trash_repairs)
+{
+	const enum ks_fsck_level levels[] = { KS_FSCK_CHECK, KS_FSCK_SAFE, KS_FSCK_ALL };
+
+	for (size_t i = 0; i < KS_ARRAY_SIZE(trash_damages) * 3; i++) {
+		const struct damage *d = &trash_damages[i / 3];
+		enum ks_fsck_level level = levels[i % 3];
+		struct ks_fsck_result out;
+		struct seen s;
+		struct tv v;
+
+		make_trash(&v);
+		tv_sql(&v, d->sql);
+		ks_check_ok(run(&v, level, KS_FSCK_EXISTS, &s, &out));
+		expect(d, &s, level);
+		if (level == KS_FSCK_ALL && out.fixed != out.problems)
+			print_seen(&s);
+		ks_check(level != KS_FSCK_ALL || out.fixed == out.problems);
+		if (level == KS_FSCK_ALL || (level == KS_FSCK_SAFE && out.fixed == out.problems))
+			expect_clean(&v, d->sql);
+		tv_remove(&v);
+	}
+}
+
 /* ---- damage in the store ---- */
 
 enum touch {

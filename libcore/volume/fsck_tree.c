@@ -15,14 +15,16 @@ enum { T_INO, T_UP };
 
 static int check_nlink(struct ks_fsck *f, const struct ks_rec_inode *n, uint64_t subdirs)
 {
+	/* In the trash a directory is empty and has no links. */
+	uint64_t links = ks_fsck_is_hour(f, n->parent) ? 0 : 2 + subdirs;
 	char text[120];
 	struct ks_fsck_problem p = { .kind = "wrong_nlink",
 				     .repair = KS_FSCK_R_SAFE,
 				     .ino = n->ino,
 				     .is = n->nlink,
-				     .should = 2 + subdirs,
+				     .should = links,
 				     .text = text };
-	struct ks_upd u = KS_FSCK_UPD(inode, nlink, KS_UPD_SET, 2 + subdirs);
+	struct ks_upd u = KS_FSCK_UPD(inode, nlink, KS_UPD_SET, links);
 	struct ks_fsck_write w = { KS_FSCK_UPDATE, KS_T_INODE, n, 1, &u };
 
 	if (n->nlink == p.should)

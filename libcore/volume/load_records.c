@@ -116,7 +116,8 @@ static bool name_ok(struct ks_bytes b)
 {
 	const char *p = b.p;
 
-	return b.n && b.n <= KS_NAME_MAX && !memchr(p, '/', b.n) && !memchr(p, '\0', b.n) &&
+	/* In the trash they may be longer. */
+	return b.n && b.n <= KS_TRASH_NAME_MAX && !memchr(p, '/', b.n) && !memchr(p, '\0', b.n) &&
 	       !(b.n == 1 && p[0] == '.') && !(b.n == 2 && p[0] == '.' && p[1] == '.');
 }
 

@@ -15,9 +15,9 @@ struct ks_load_records {
 	size_t table; /* in ks_dump_tables, of the segment that is due or under way */
 	unsigned int number;
 	bool ended;
-	bool any;             /* of this table */
-	union ks_record last; /* its key */
-	char last_name[KS_XATTR_NAME_MAX + 1];
+	bool any;                          /* of this table */
+	union ks_record last;              /* its key */
+	char last_name[KS_TRASH_NAME_MAX]; /* the longest there is */
 	uint64_t max_session, max_epoch;
 
 	pthread_t thread;
