@@ -486,6 +486,7 @@ struct ks_trash_hour {
 struct ks_trash_sum {
 	uint64_t entries, bytes;
 	uint64_t oldest_hour; /* that has entries; 0: none */
+	uint64_t own;         /* inodes that the trash itself consists of, beside its entries */
 };
 /* "PARENT-INODE-NAME", numbers in decimal. */
 #define KS_TRASH_NAME_MAX (KS_NAME_MAX + 42u)

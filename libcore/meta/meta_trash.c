@@ -335,11 +335,14 @@ static int hour_one(void *arg, const void *rec, const struct ks_rec_inode *node)
 	return l->fn(l->arg, &h);
 }
 
-int ks_meta_trash_hours(struct ks_meta *m, int (*fn)(void *arg, const struct ks_trash_hour *h),
-			void *arg)
+/* @root: whether the trash was ever used. */
+static int each_hour(struct ks_meta *m, int (*fn)(void *arg, const struct ks_trash_hour *h),
+		     void *arg, bool *root)
 {
 	struct hours l = { fn, arg };
 	struct ks_arena a = { 0 };
+	struct ks_rec_inode node;
+	struct ks_read rd = ks_read_inode(&node, KS_TRASH_INO, 0);
 	struct ks_rec_dentry from = { .parent = KS_TRASH_INO };
 	struct ks_scan s = { .table = KS_T_DENTRY,
 			     .flags = KS_READ_FOLLOW,
@@ -347,10 +350,19 @@ int ks_meta_trash_hours(struct ks_meta *m, int (*fn)(void *arg, const struct ks_
 			     .nprefix = 1,
 			     .fn = hour_one,
 			     .arg = &l };
-	int r = ks_engine_scan(m->e, &s, &a);
+	int r = ks_engine_fetch(m->e, &rd, 1, &s, 1, &a);
 
 	ks_arena_clear(&a);
+	*root = rd.found;
 	return r;
+}
+
+int ks_meta_trash_hours(struct ks_meta *m, int (*fn)(void *arg, const struct ks_trash_hour *h),
+			void *arg)
+{
+	bool unused;
+
+	return each_hour(m, fn, arg, &unused);
 }
 
 static int sum_one(void *arg, const struct ks_trash_hour *h)
@@ -361,13 +373,19 @@ static int sum_one(void *arg, const struct ks_trash_hour *h)
 		s->oldest_hour = h->hour;
 	s->entries += h->entries;
 	s->bytes += h->bytes;
+	s->own++;
 	return 0;
 }
 
 int ks_meta_trash_sum(struct ks_meta *m, struct ks_trash_sum *out)
 {
+	bool root;
+	int r;
+
 	*out = (struct ks_trash_sum){ 0 };
-	return ks_meta_trash_hours(m, sum_one, out);
+	r = each_hour(m, sum_one, out, &root);
+	out->own += root;
+	return r;
 }
 
 struct listing {

@@ -179,6 +179,25 @@ static int path_of(struct ks_meta *m, uint64_t dir, const void *name, size_t n, 
 	return r;
 }
 
+int ks_info_dir_path(struct ks_meta *m, ks_ino_t ino, struct ks_buf *out)
+{
+	KS_AUTO(ks_buf_clear) struct ks_buf name = { 0 };
+	struct ks_attr a;
+	bool found = false;
+	int r;
+
+	if (ino == KS_ROOT_INO)
+		return 0;
+	r = ks_meta_getattr(m, ino, &a);
+	if (r == 0 && !S_ISDIR(a.mode))
+		r = -ENOTDIR;
+	if (r == 0)
+		r = name_in(m, a.parent, ino, &name, &found);
+	if (r == 0 && !found)
+		r = -ENOENT;
+	return r == 0 ? path_of(m, a.parent, name.p, name.n, out) : r;
+}
+
 static int tell(struct ks_meta *m, uint64_t dir, const void *name, size_t n, ks_info_path_fn *fn,
 		void *arg)
 {

@@ -17,6 +17,9 @@ typedef int ks_info_piece_fn(void *arg, const struct ks_info_piece *p);
 /* Calls @fn for every piece of a file's content, in its order: one per object. Return: 0; what @fn returned; -errno, raised. */
 int ks_info_pieces(struct ks_meta *m, ks_ino_t ino, ks_info_piece_fn *fn, void *arg) KS_MUST_CHECK;
 
+/* The path of a directory, appended; nothing for the root. -ENOENT it is gone; -ENOTDIR. A walk over the directories above it. */
+int ks_info_dir_path(struct ks_meta *m, ks_ino_t ino, struct ks_buf *out) KS_MUST_CHECK;
+
 /* Every name of an inode, as a path from the root; none when it has none. A file with several names costs a walk over all entries. */
 typedef int ks_info_path_fn(void *arg, const char *path, size_t n);
 int ks_info_paths(struct ks_meta *m, const struct ks_attr *a, ks_info_path_fn *fn,

@@ -13,7 +13,7 @@
 # shellcheck source=tests/bats/mounted_helper.bash
 source "$BATS_TEST_DIRNAME/mounted_helper.bash"
 
-tools=(kiseki kiseki-bench kiseki-compact kiseki-config kiseki-cp kiseki-destroy kiseki-dump kiseki-format kiseki-info kiseki-load kiseki-ls kiseki-mount kiseki-rm kiseki-stats kiseki-status kiseki-summary kiseki-umount)
+tools=(kiseki kiseki-bench kiseki-compact kiseki-config kiseki-cp kiseki-destroy kiseki-dump kiseki-format kiseki-info kiseki-load kiseki-ls kiseki-mount kiseki-rm kiseki-stats kiseki-status kiseki-summary kiseki-trash kiseki-umount)
 
 cli_setup() {
 	T=$(mktemp -d "${TMPDIR:-/tmp}/kiseki-test.XXXXXX")
