@@ -28,7 +28,8 @@ static const char *set_only(const char *value)
 	static const struct {
 		const char *name;
 		unsigned int what;
-	} parts[] = { { "sessions", KS_GC_SESSIONS },
+	} parts[] = { { "trash", KS_GC_TRASH },
+		      { "sessions", KS_GC_SESSIONS },
 		      { "pending", KS_GC_PENDING },
 		      { "orphans", KS_GC_ORPHANS } };
 
@@ -42,8 +43,8 @@ static const char *set_only(const char *value)
 				arg.only |= parts[i].what;
 		}
 		if (arg.only == before)
-			return "accepted are sessions, pending and orphans, with commas between "
-			       "them";
+			return "accepted are trash, sessions, pending and orphans, with commas "
+			       "between them";
 		p += n;
 		if (!*p)
 			return NULL;
@@ -53,7 +54,7 @@ static const char *set_only(const char *value)
 static const struct ks_opt opts[] = {
 	KS_OPT_DURATION(0, "grace", &arg.grace_ns,
 			"never touch objects younger than this (24h; at least 1h)"),
-	KS_OPT_CALL(0, "only", "WHAT", set_only, "some of sessions,pending,orphans"),
+	KS_OPT_CALL(0, "only", "WHAT", set_only, "some of trash,sessions,pending,orphans"),
 	{ .kind = KS_OPT_K_INTEGER,
 	  .name = "max-delete",
 	  .arg = "N",
@@ -68,7 +69,7 @@ static const struct ks_opt opts[] = {
 static const struct ks_cmd cmd = {
 	.name = "kiseki-gc",
 	.usage = "[OPTIONS] [VOLUME]",
-	.about = "Finish deletions and remove objects that nothing refers to. For cron.",
+	.about = "Expire trash, finish deletions, remove objects nothing refers to. For cron.",
 	.operands = "  VOLUME   NAME, metadata URL, database file or mount point",
 	.examples = "kiseki-gc photos\n"
 		    "kiseki-gc -n photos\n"
@@ -117,6 +118,12 @@ static json_t *count_json(const struct ks_gc_count *c)
 			 (json_int_t)c->bytes);
 }
 
+static json_t *trash_json(const struct ks_trash_sum *t)
+{
+	return json_pack("{s:I,s:I}", "entries", (json_int_t)t->entries, "bytes",
+			 (json_int_t)t->bytes);
+}
+
 static void summarise(const struct ks_gc_result *r)
 {
 	const struct {
@@ -135,6 +142,10 @@ static void summarise(const struct ks_gc_result *r)
 
 	for (size_t i = 0; j && i < KS_ARRAY_SIZE(parts); i++)
 		json_object_set_new(j, parts[i].name, count_json(parts[i].c));
+	if (j) {
+		json_object_set_new(j, "trash", trash_json(&r->expired));
+		json_object_set_new(j, "trash_kept", trash_json(&r->kept));
+	}
 	ks_json_summary("counts", j);
 }
 
@@ -143,24 +154,45 @@ static void row(const char *name, const struct ks_gc_count *c, const char *what)
 	char size[KS_SIZE_STR];
 
 	ks_cmd_size(c->bytes, size);
-	ks_cmd_say("%-12s %10" PRIu64 "  %12s   %s", name, c->objects, size, what);
+	ks_cmd_say("%-13s %10" PRIu64 "  %12s   %s", name, c->objects, size, what);
 }
 
-static void print_preview(const struct ks_gc_result *r)
+/* When the first of what is kept goes. */
+static void expires(const struct ks_trash_sum *kept, int64_t keep_ns, char *out, size_t n)
 {
-	char young[80];
+	const int64_t hour_ns = 3600 * KS_NS_PER_S;
+	int64_t rest = keep_ns % hour_ns ? 1 : 0;
+	char hour[KS_TRASH_HOUR_STR];
 
+	ks_trash_hour_format(kept->oldest_hour + 1 + (uint64_t)(keep_ns / hour_ns + rest), hour);
+	hour[10] = '\0';
+	if (kept->entries)
+		snprintf(out, n, "entries: kept (expire from %s %s:00Z)", hour, hour + 11);
+	else
+		snprintf(out, n, "entries: kept");
+}
+
+static void print_preview(const struct ks_gc_result *r, int64_t keep_ns)
+{
+	const struct ks_gc_count expired = { r->expired.entries, r->expired.bytes };
+	const struct ks_gc_count kept = { r->kept.entries, r->kept.bytes };
+	char young[80];
+	char when[80];
+
+	expires(&r->kept, keep_ns, when, sizeof(when));
 	snprintf(young, sizeof(young), "kept (younger than %jd h)",
 		 (intmax_t)(arg.grace_ns / (3600 * KS_NS_PER_S)));
 	if (arg.grace_ns < 3600 * KS_NS_PER_S)
 		snprintf(young, sizeof(young), "kept (younger than %jd s)",
 			 (intmax_t)(arg.grace_ns / KS_NS_PER_S));
-	ks_cmd_say("%-12s %10s  %12s", "", "objects", "size");
+	ks_cmd_say("%-13s %10s  %12s", "", "objects", "size");
+	row("trash expired", &expired, "entries: would be freed");
 	row("pending", &r->pending, "would delete");
 	row("packs", &r->packs, "would delete");
 	row("orphans", &r->orphans, "would delete");
 	row("too young", &r->young, young);
 	row("in use", &r->live, "kept (a living session may have uploaded them)");
+	row("trash kept", &kept, when);
 	if (r->deleted_files)
 		ks_cmd_say("%" PRIu64 " deleted files wait to be freed", r->deleted_files);
 	if (r->unknown)
@@ -170,13 +202,16 @@ static void print_preview(const struct ks_gc_result *r)
 
 static void print_result(const char *volume, const struct ks_gc_result *r)
 {
+	char kept[KS_SIZE_STR];
 	char size[KS_SIZE_STR];
 
+	ks_cmd_size(r->kept.bytes, kept);
 	ks_cmd_size(r->deleted_bytes, size);
 	ks_cmd_say("%s: reclaimed %s (%" PRIu64 " objects) in %.1f s; kept %" PRIu64
-		   " objects that are young or in use%s",
+		   " objects that are young or in use%s%s%s",
 		   volume, size, r->deleted_objects, ks_cmd_seconds(),
-		   r->young.objects + r->live.objects, r->limited ? "; stopped at a limit" : "");
+		   r->young.objects + r->live.objects, r->kept.entries ? ", and in the trash " : "",
+		   r->kept.entries ? kept : "", r->limited ? "; stopped at a limit" : "");
 	if (r->waiting.objects && !ks_common.quiet)
 		ks_cmd_note("%s: %" PRIu64 " objects wait for a session that still may read them",
 			    volume, r->waiting.objects);
@@ -240,8 +275,8 @@ static int exit_code(const struct ks_gc_result *r)
 	}
 	if (r->limited)
 		code = ks_exit_worse(code, KS_EXIT_LIMIT);
-	if (ks_common.check && (r->pending.objects || r->packs.objects || r->orphans.objects ||
-				r->deleted_files || r->dead_sessions))
+	if (ks_common.check && (r->expired.entries || r->pending.objects || r->packs.objects ||
+				r->orphans.objects || r->deleted_files || r->dead_sessions))
 		code = ks_exit_worse(code, KS_EXIT_FINDINGS);
 	return code;
 }
@@ -266,7 +301,7 @@ int main(int argc, char **argv)
 	summarise(&out);
 	if (r == 0) {
 		if (ks_common.dry_run)
-			print_preview(&out);
+			print_preview(&out, m.settings->trash_ns);
 		else
 			print_result(m.settings->name, &out);
 		r = exit_code(&out);

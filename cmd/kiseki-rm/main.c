@@ -17,7 +17,7 @@
 #define MANY 3 /* -I asks before more operands than these */
 
 static struct {
-	bool recursive, force, ask, ask_once, everything;
+	bool recursive, force, ask, ask_once, everything, no_trash;
 } arg;
 
 static struct ks_rm_result done;
@@ -31,6 +31,8 @@ static const struct ks_opt opts[] = {
 			"ask once, before -r or more than three operands"),
 	KS_OPT_FLAG_CMD(0, "no-preserve-root", &arg.everything,
 			"with -r: empty a volume whose root is named"),
+	KS_OPT_FLAG_CMD(0, "no-trash", &arg.no_trash,
+			"free at once what the volume would keep in its trash"),
 	KS_OPT_END,
 };
 
@@ -199,6 +201,8 @@ static int open_volume(const char *volume)
 
 	if (r < 0)
 		return r;
+	if (arg.no_trash)
+		ks_meta_no_trash(opened->meta);
 	opened_as = strdup(volume);
 	ks_json_volume(opened->settings->name, opened->settings->uuid, opened->shown_url);
 	return opened_as ? 0 : -ENOMEM;

@@ -61,6 +61,47 @@ static void print_sessions(const struct ks_status *s)
 		ks_cmd_say("  and %zu more (--sessions)", s->nsessions - shown);
 }
 
+/* What is not in the trash. */
+static struct ks_meta_usage live(const struct ks_status *s)
+{
+	uint64_t inodes = s->trash.entries + s->trash.own;
+	struct ks_meta_usage u = s->usage;
+
+	/* They were read one after the other. */
+	u.used_bytes -= ks_min(u.used_bytes, s->trash.bytes);
+	u.inodes -= ks_min(u.inodes, inodes);
+	return u;
+}
+
+/* Of the oldest, in seconds. */
+static int64_t trash_age(const struct ks_status *s)
+{
+	int64_t since = (int64_t)s->trash.oldest_hour * 3600;
+	int64_t now = ks_clock_real_ns() / KS_NS_PER_S;
+
+	return s->trash.entries && now > since ? now - since : 0;
+}
+
+static void print_trash(const struct ks_status *s)
+{
+	uint64_t keep = (uint64_t)(s->settings.trash_ns / KS_NS_PER_S);
+	char size[KS_SIZE_STR];
+	char kept[KS_SIZE_STR];
+	char age[60] = "";
+
+	ks_cmd_size(s->trash.bytes, size);
+	ks_cmd_seconds(keep, kept);
+	if (s->trash.entries)
+		snprintf(age, sizeof(age), " in %" PRIu64 " entries (oldest %" PRId64 " h)",
+			 s->trash.entries, trash_age(s) / 3600);
+	if (keep)
+		ks_cmd_say("trash     %s%s  kept %s", size, age, kept);
+	else if (s->trash.entries)
+		ks_cmd_say("trash     %s%s  not kept any more", size, age);
+	else
+		ks_cmd_say("trash     none");
+}
+
 void status_print(const struct ks_status *s, const struct ks_volume_ref *ref)
 {
 	char uuid[KS_UUID_STR];
@@ -86,12 +127,13 @@ void status_print(const struct ks_status *s, const struct ks_volume_ref *ref)
 	} else {
 		ks_cmd_say("data      %s  reachable  %.1f ms", s->data_url, ms(s->data_ns));
 	}
-	ks_cmd_size(s->usage.used_bytes, size);
+	ks_cmd_size(live(s).used_bytes, size);
 	quota(s->usage.used_bytes, s->settings.capacity_bytes, true, text, sizeof(text));
 	quota(s->usage.inodes, s->settings.inodes_max, false, files, sizeof(files));
 	ks_cmd_say("live      %s in %" PRIu64 " files and directories  quota %s%s%s", size,
-		   s->usage.inodes, text, s->settings.inodes_max ? ", " : "",
+		   live(s).inodes, text, s->settings.inodes_max ? ", " : "",
 		   s->settings.inodes_max ? files : "");
+	print_trash(s);
 	ks_cmd_size(s->settings.block_size, size);
 	ks_cmd_say("blocks    %s, compression %s", size, s->settings.compress);
 	print_sessions(s);
@@ -142,8 +184,12 @@ void status_summarise(const struct ks_status *s)
 		json_object_set_new(data, "free_bytes",
 				    json_integer((json_int_t)s->data.free_bytes));
 	ks_json_summary("data", data);
-	ks_json_summary("live", json_pack("{s:I,s:I}", "bytes", (json_int_t)s->usage.used_bytes,
-					  "inodes", (json_int_t)s->usage.inodes));
+	ks_json_summary("live", json_pack("{s:I,s:I}", "bytes", (json_int_t)live(s).used_bytes,
+					  "inodes", (json_int_t)live(s).inodes));
+	ks_json_summary("trash", json_pack("{s:I,s:I,s:I,s:I}", "bytes", (json_int_t)s->trash.bytes,
+					   "entries", (json_int_t)s->trash.entries, "oldest_age_s",
+					   (json_int_t)trash_age(s), "keep_s",
+					   (json_int_t)(s->settings.trash_ns / KS_NS_PER_S)));
 	ks_json_summary("quota",
 			json_pack("{s:I,s:I}", "bytes", (json_int_t)s->settings.capacity_bytes,
 				  "inodes", (json_int_t)s->settings.inodes_max));

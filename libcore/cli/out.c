@@ -287,6 +287,23 @@ void ks_cmd_size(uint64_t bytes, char *out)
 		ks_size_format(bytes, out);
 }
 
+void ks_cmd_seconds(uint64_t seconds, char *out)
+{
+	static const struct {
+		const char *name;
+		uint64_t seconds;
+	} units[] = { { "d", 86400 }, { "h", 3600 }, { "min", 60 }, { "s", 1 } };
+	size_t i = 0;
+
+	while (seconds % units[i].seconds)
+		i++;
+	if (ks_common.bytes)
+		snprintf(out, KS_SIZE_STR, "%" PRIu64, seconds);
+	else
+		snprintf(out, KS_SIZE_STR, "%" PRIu64 " %s", seconds / units[i].seconds,
+			 units[i].name);
+}
+
 void ks_cmd_put_name(const char *p, size_t n, bool escape)
 {
 	for (size_t i = 0; i < n; i++) {

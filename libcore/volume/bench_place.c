@@ -73,10 +73,18 @@ static int dir_stat(struct ks_bench_at *at, const char *file, uint64_t *size)
 	return 0;
 }
 
+#define TRASH_MAX KS_MIB /* smaller ones may lie there until they expire */
+
 static int dir_remove(struct ks_bench_at *at, const char *file, uint64_t size, uint64_t io)
 {
-	(void)size;
+	int fd = -1;
+
 	(void)io;
+	/* The directory may be a mount with a trash, which has no use for this. */
+	if (size > TRASH_MAX)
+		fd = openat(at->dir_fd, file, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0)
+		close(fd);
 	return unlinkat(at->dir_fd, file, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 

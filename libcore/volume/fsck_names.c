@@ -122,8 +122,8 @@ static int no_directory(struct ks_fsck *f, const struct ks_rec_dentry *d, bool *
 	if (r < 0)
 		return r;
 	removed = rd[2].found && it.nlink == 0;
-	*made = !removed && !rd[0].found && rd[1].found && d->parent >= KS_FSCK_FIRST_INO && next.value > 0 &&
-		d->parent < (uint64_t)next.value;
+	*made = !removed && !rd[0].found && rd[1].found && d->parent >= KS_FSCK_FIRST_INO &&
+		next.value > 0 && d->parent < (uint64_t)next.value;
 	if (*made) {
 		dir = (struct ks_rec_inode){ .ino = d->parent,
 					     .mode = S_IFDIR | 0700,

@@ -350,11 +350,49 @@ static void would_delete(struct ks_gc *g, struct ks_sort *s, bool packs, const c
 	ks_sort_end(&c);
 }
 
+struct trash {
+	uint64_t before;
+	struct ks_trash_sum expired, kept;
+};
+
+static int trash_hour(void *arg, const struct ks_trash_hour *h)
+{
+	struct trash *t = arg;
+	struct ks_trash_sum *to = h->hour < t->before ? &t->expired : &t->kept;
+
+	if (h->entries && !to->entries)
+		to->oldest_hour = h->hour;
+	to->entries += h->entries;
+	to->bytes += h->bytes;
+	return 0;
+}
+
+/* What is in the trash; what has expired is freed, hundreds of entries in a step. */
+static int trash(struct ks_gc *g)
+{
+	struct trash t = { .before = ks_trash_hour_before(g->now_ns, g->m->settings->trash_ns) };
+	int r = 1;
+
+	while (!g->o->dry_run && wants(g, KS_GC_TRASH) && r > 0) {
+		if (allowance(g) == 0)
+			break;
+		r = ks_meta_trash_expire(g->m->meta, &g->out.expired);
+	}
+	if (r >= 0)
+		r = ks_meta_trash_hours(g->m->meta, trash_hour, &t);
+	g->out.kept = t.kept;
+	if (g->o->dry_run)
+		g->out.expired = wants(g, KS_GC_TRASH) ? t.expired : (struct ks_trash_sum){ 0 };
+	return r;
+}
+
 static int preview(struct ks_gc *g)
 {
 	struct ks_gc_left left;
 	int r = ks_gc_left(g, &left);
 
+	if (r == 0)
+		r = trash(g);
 	if (r < 0)
 		return r;
 	if (wants(g, KS_GC_PENDING)) {
@@ -372,9 +410,9 @@ static int preview(struct ks_gc *g)
 static int collect(struct ks_gc *g, struct keys *k)
 {
 	struct ks_gc_left left;
-	int r = 0;
+	int r = trash(g);
 
-	if (wants(g, KS_GC_SESSIONS | KS_GC_PENDING))
+	if (r == 0 && wants(g, KS_GC_SESSIONS | KS_GC_PENDING))
 		r = ks_meta_tick(g->m->meta, TICK_NS);
 	if (r == 0 && wants(g, KS_GC_PENDING))
 		r = pending(g, k);

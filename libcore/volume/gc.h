@@ -2,6 +2,7 @@
 /*
  * gc.h: gives back the room of what nobody refers to any more.
  *
+ *	trash	  what has been in the trash longer than the volume keeps it
  *	sessions  what dead sessions left: claims, files that were open without a name
  *	pending	  objects of slices that lost their last reference, and packs in which nothing lives
  *	orphans	  objects that no metadata knows: of uploads that were never committed
@@ -20,7 +21,8 @@ enum {
 	KS_GC_SESSIONS = 1 << 0,
 	KS_GC_PENDING = 1 << 1,
 	KS_GC_ORPHANS = 1 << 2,
-	KS_GC_ALL = 7,
+	KS_GC_TRASH = 1 << 3,
+	KS_GC_ALL = 15,
 };
 
 #define KS_GC_GRACE_DEFAULT_NS (24 * 3600 * INT64_C(1000000000))
@@ -34,6 +36,7 @@ struct ks_gc_count {
 struct ks_gc_result {
 	uint64_t scanned_objects, scanned_slices;
 	struct ks_gc_count pending, packs, orphans; /* to be deleted */
+	struct ks_trash_sum expired, kept;          /* in the trash */
 	struct ks_gc_count young;                   /* kept: younger than the grace period */
 	struct ks_gc_count live;    /* kept: a living session may still commit them */
 	struct ks_gc_count waiting; /* pending, but a session has not passed the epoch yet */

@@ -22,7 +22,8 @@ struct ks_status {
 	char *data_hint;
 	int64_t data_ns; /* one small read */
 	struct ks_object_usage data;
-	struct ks_meta_usage usage;
+	struct ks_meta_usage usage; /* with what is in the trash */
+	struct ks_trash_sum trash;
 	struct ks_session_info *sessions;
 	char **transports; /* of the sessions: what carries a mount's requests; NULL: none, or it does not tell us */
 	size_t nsessions, ndead;
