@@ -110,10 +110,10 @@ static int measure_volume(const char *operand, double per_s[KS_BENCH_ROWS])
 	struct ks_volume *v = NULL;
 	int r = ks_volume_open_named(&v, operand, NULL, &find, &vo), closed;
 
-	if (r == 0)
+	if (r == 0) {
 		ks_meta_no_trash(v->meta);
-	if (r == 0)
 		r = measure(&(struct ks_bench_place){ .volume = v }, per_s);
+	}
 	closed = ks_volume_close(v);
 	return r < 0 ? r : closed;
 }

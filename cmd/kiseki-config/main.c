@@ -17,13 +17,14 @@ static const struct ks_opt opts[] = {
 static const struct ks_cmd cmd = {
 	.name = "kiseki-config",
 	.usage = "[OPTIONS] [VOLUME] [KEY[=VALUE]...]",
-	.about = "Show a volume's settings, or change its quotas; mounts follow in a second.",
-	.operands = "  VOLUME      NAME, metadata URL, database file or mount point; a first\n"
-		    "              operand that is or sets a KEY means the default volume\n"
-		    "  KEY         print the value of that setting; without any: all of them\n"
-		    "  KEY=VALUE   capacity=SIZE, inodes=N; VALUE none: no quota",
+	.about = "Show a volume's settings, or change some; mounts follow in a second.",
+	.operands =
+		"  VOLUME      NAME, metadata URL, database file or mount point; a first\n"
+		"              operand that is or sets a KEY means the default volume\n"
+		"  KEY         print the value of that setting; without any: all of them\n"
+		"  KEY=VALUE   capacity=SIZE, inodes=N, trash=DUR; VALUE none: no quota, no trash",
 	.examples = "kiseki-config photos\n"
-		    "kiseki-config photos capacity=500G inodes=none\n"
+		    "kiseki-config photos capacity=500G inodes=none trash=7d\n"
 		    "kiseki-config -b photos capacity",
 	.opts = opts,
 	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_BYTES |
@@ -62,15 +63,17 @@ static void value_text(const struct ks_setting *k, const struct ks_volume_settin
 {
 	uint64_t n;
 
-	if (k->kind != KS_SETTING_BYTES && k->kind != KS_SETTING_COUNT) {
+	if (!ks_setting_is_number(k)) {
 		ks_setting_text(k, s, out);
 		return;
 	}
 	n = ks_setting_number(k, s);
-	if (k->quota && !n)
+	if (k->change && !n)
 		snprintf(out, KS_SETTING_STR, "none");
 	else if (k->kind == KS_SETTING_BYTES)
 		ks_cmd_size(n, out);
+	else if (k->kind == KS_SETTING_SECONDS)
+		ks_cmd_seconds(n, out);
 	else
 		snprintf(out, KS_SETTING_STR, "%" PRIu64, n);
 }
@@ -79,7 +82,7 @@ static json_t *value_json(const struct ks_setting *k, const struct ks_volume_set
 {
 	char text[KS_SETTING_STR];
 
-	if (k->kind == KS_SETTING_BYTES || k->kind == KS_SETTING_COUNT)
+	if (ks_setting_is_number(k))
 		return json_integer((json_int_t)ks_setting_number(k, s));
 	ks_setting_text(k, s, text);
 	return json_string(text);
@@ -87,7 +90,7 @@ static json_t *value_json(const struct ks_setting *k, const struct ks_volume_set
 
 static const char *source(const struct ks_setting *k, const struct ks_volume_settings *s)
 {
-	if (!k->quota)
+	if (!k->change)
 		return "format";
 	return ks_setting_number(k, s) ? "volume" : "default";
 }
@@ -100,7 +103,7 @@ static void show(const struct ks_setting *k, const struct ks_volume_settings *s,
 	if (ks_common.json) {
 		ks_json_item(json_pack("{s:s,s:s,s:o,s:s,s:b}", "type", "item", "key", k->key,
 				       "value", value_json(k, s), "source", source(k, s),
-				       "changeable", k->quota),
+				       "changeable", k->change),
 			     NULL, NULL);
 		return;
 	}
@@ -234,7 +237,7 @@ static int change(struct ks_meta *m, const struct ask *asks, size_t n, uint64_t 
 	if (r < 0)
 		return r;
 	for (const struct ks_setting *k = ks_settings; k->key; k++) {
-		if (!k->quota || ks_setting_number(k, &before) == ks_setting_number(k, &after))
+		if (!k->change || ks_setting_number(k, &before) == ks_setting_number(k, &after))
 			continue;
 		tell_change(k, &before, &after);
 		++*changed;
@@ -298,9 +301,9 @@ int main(int argc, char **argv)
 				     "those there are",
 				     (int)strcspn(args[i], "="), args[i]);
 		}
-		if (r == 0 && asks[i - first].value && !asks[i - first].k->quota) {
-			ks_cmd_usage("'%s' was fixed when the volume was made; capacity and inodes "
-				     "can be changed",
+		if (r == 0 && asks[i - first].value && !asks[i - first].k->change) {
+			ks_cmd_usage("'%s' was fixed when the volume was made; capacity, "
+				     "inodes and trash can be changed",
 				     asks[i - first].k->key);
 		}
 	}

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct ks_format_opts arg;
+static struct ks_format_opts arg = { .trash_ns = KS_TRASH_DEFAULT_NS };
 
 static const struct ks_opt opts[] = {
 	{ .kind = KS_OPT_K_STRING,
@@ -46,6 +46,12 @@ static const struct ks_opt opts[] = {
 	  .value = &arg.inodes_max,
 	  .flags = KS_OPT_OFF,
 	  .help = "quota of files and directories (default none)" },
+	{ .kind = KS_OPT_K_DURATION,
+	  .name = "trash",
+	  .arg = "DUR",
+	  .value = &arg.trash_ns,
+	  .flags = KS_OPT_OFF,
+	  .help = "keep what is removed so long (default 1d, 0: not at all)" },
 	{ .kind = KS_OPT_K_FLAG,
 	  .name = "if-not-exists",
 	  .value = &arg.if_not_exists,
@@ -107,6 +113,10 @@ static void print(const char *operand, const struct ks_format_result *r)
 	ks_cmd_say("Created volume '%s' (%s)", r->name, r->uuid);
 	ks_cmd_say("  metadata  %s", r->meta_url);
 	ks_cmd_say("  data      %s (block %s)", r->data_url, size);
+	if (r->trash_ns) {
+		ks_cmd_seconds((uint64_t)(r->trash_ns / KS_NS_PER_S), size);
+		ks_cmd_say("  trash     kept %s", size);
+	}
 	ks_cmd_say("Next: kiseki-mount %s /mnt/%s", operand_of(operand, r, name, sizeof(name)),
 		   r->name);
 }
@@ -118,6 +128,7 @@ static void summarise(const struct ks_format_result *r)
 	ks_json_summary("data", json_string(r->data_url));
 	ks_json_summary("block_size", json_integer((json_int_t)r->block_size));
 	ks_json_summary("compress", json_string("none"));
+	ks_json_summary("trash_s", json_integer((json_int_t)(r->trash_ns / KS_NS_PER_S)));
 }
 
 int main(int argc, char **argv)

@@ -204,6 +204,7 @@ static int fill_settings(struct format *f)
 	f->s.block_size = bs;
 	f->s.capacity_bytes = f->o->capacity_bytes;
 	f->s.inodes_max = f->o->inodes_max;
+	f->s.trash_ns = f->o->trash_ns;
 	f->s.created_ns = ks_clock_real_ns();
 	snprintf(f->s.compress, sizeof(f->s.compress), "none");
 	snprintf(f->s.created_by, sizeof(f->s.created_by), KS_VOLUME_PROGRAM);
@@ -308,6 +309,7 @@ int ks_format(const struct ks_format_opts *o, struct ks_format_result *out)
 	if (r >= 0) {
 		res.created = r == 0;
 		res.block_size = f.s.block_size;
+		res.trash_ns = f.s.trash_ns;
 		res.check_ns = f.check_ns;
 		memcpy(res.name, f.s.name, sizeof(res.name));
 		ks_uuid_format(f.s.uuid, res.uuid);

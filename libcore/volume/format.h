@@ -6,6 +6,8 @@
 #include "base/hash.h"
 #include "volume/volume.h"
 
+#define KS_TRASH_DEFAULT_NS (24 * 3600 * INT64_C(1000000000))
+
 struct ks_format_opts {
 	const char *operand; /* NAME, metadata URL or database file */
 	struct ks_volume_find find;
@@ -14,6 +16,7 @@ struct ks_format_opts {
 	uint64_t block_size;     /* 0: the default */
 	uint64_t capacity_bytes; /* 0: no quota */
 	uint64_t inodes_max;
+	int64_t trash_ns;    /* how long what is removed is kept; 0: not at all */
 	bool if_not_exists;  /* a volume of that name is a success */
 	bool allow_nonempty; /* the data location may hold other objects */
 	bool no_check;       /* do not try the data location out */
@@ -26,6 +29,7 @@ struct ks_format_result {
 	char *meta_url; /* for people; owned */
 	char *data_url; /* absolute; owned */
 	uint64_t block_size;
+	int64_t trash_ns;
 	int64_t check_ns; /* how long the trial took; 0: none */
 };
 void ks_format_result_clear(struct ks_format_result *r);

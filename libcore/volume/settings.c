@@ -16,6 +16,7 @@
 const struct ks_setting ks_settings[] = {
 	{ "capacity", KS_SETTING_BYTES, AT(capacity_bytes), true },
 	{ "inodes", KS_SETTING_COUNT, AT(inodes_max), true },
+	{ "trash", KS_SETTING_SECONDS, AT(trash_ns), true },
 	{ "name", KS_SETTING_TEXT, AT(name), false },
 	{ "uuid", KS_SETTING_UUID, AT(uuid), false },
 	{ "data", KS_SETTING_TEXT, AT(data_url), false },
@@ -45,7 +46,13 @@ uint64_t ks_setting_number(const struct ks_setting *k, const struct ks_volume_se
 	uint64_t n;
 
 	memcpy(&n, place(k, s), sizeof(n));
-	return n;
+	return k->kind == KS_SETTING_SECONDS ? n / KS_NS_PER_S : n;
+}
+
+bool ks_setting_is_number(const struct ks_setting *k)
+{
+	return k->kind == KS_SETTING_BYTES || k->kind == KS_SETTING_COUNT ||
+	       k->kind == KS_SETTING_SECONDS;
 }
 
 void ks_setting_text(const struct ks_setting *k, const struct ks_volume_settings *s, char *out)
@@ -105,21 +112,36 @@ static int parse_bytes(const char *value, uint64_t *out)
 	return 0;
 }
 
+static int parse_duration(const char *value, uint64_t *out)
+{
+	int64_t ns;
+	int r = ks_duration_parse_opt(value, &ns);
+
+	/* Whole seconds, and no less than one: less would be shown as none. */
+	if (r < 0 || (ns && ns < KS_NS_PER_S))
+		return -EINVAL;
+	*out = (uint64_t)(ns / KS_NS_PER_S * KS_NS_PER_S);
+	return 0;
+}
+
 int ks_setting_set(const struct ks_setting *k, struct ks_volume_settings *s, const char *value)
 {
-	bool bytes = k->kind == KS_SETTING_BYTES;
+	static const char *const forms[] = {
+		[KS_SETTING_BYTES] = "a size above 0, as " KS_SIZE_FORMS "; or none",
+		[KS_SETTING_COUNT] = "a number above 0, or none",
+		[KS_SETTING_SECONDS] = "a time of at least 1s, as " KS_DURATION_FORMS "; or none",
+	};
 	uint64_t n;
 	int r;
 
-	if (!k->quota)
+	if (!k->change)
 		return ks_fail(-EPERM, "'%s' was fixed when the volume was made", k->key);
-	r = bytes ? parse_bytes(value, &n) : parse_count(value, &n);
-	if (r < 0) {
-		return ks_fail_hint(r,
-				    bytes ? "a size above 0, as " KS_SIZE_FORMS "; or none"
-					  : "a number above 0, or none",
-				    "%s=%s", k->key, value);
-	}
+	if (k->kind == KS_SETTING_SECONDS)
+		r = parse_duration(value, &n);
+	else
+		r = k->kind == KS_SETTING_BYTES ? parse_bytes(value, &n) : parse_count(value, &n);
+	if (r < 0)
+		return ks_fail_hint(r, forms[k->kind], "%s=%s", k->key, value);
 	memcpy((char *)s + k->off, &n, sizeof(n));
 	return 0;
 }

@@ -124,7 +124,8 @@ limit() { timeout -k 5 "$@"; }
 # ops FEW MANY: how many, by KISEKI_TEST_LONG
 ops() { [ -z "$long" ] && echo "$1" || echo "$2"; }
 
-format() { limit 30 kiseki-format -q "$@" "$V"; }
+# format [OPTION...]: without a trash, whose entries would count where a test is about something else
+format() { limit 30 kiseki-format -q --trash=0 "$@" "$V"; }
 
 # mount_it [OPTION...]: $V on $M; others may look in when root does it
 mount_it() {
