@@ -89,9 +89,24 @@ _kiseki_paths() {
 	_kiseki_reply "$volume:$dir" "${found[@]}"
 }
 
+# Is one of them among the words before?
+_kiseki_has() {
+	local word
+	for word; do
+		[[ " ${words[*]:1:${#words[@]}-2} " != *" $word "* ]] || return 0
+	done
+	return 1
+}
+
 _kiseki_operand() {
 	local usage found
 	usage=$(command "$tool" --usage 2>/dev/null)
+	# What a tool is to do stands before the options in its usage.
+	mapfile -t found < <(sed -nE 's/^(Usage:)? *kiseki-[^ ]+ ([a-z]+) .*/\2/p' <<<"$usage")
+	if ((${#found[@]})) && ! _kiseki_has "${found[@]}"; then
+		_kiseki_reply '' "${found[@]}"
+		return
+	fi
 	# Where local files may stand, a slash before the colon makes it one.
 	if [[ ${cur#*://} == *:/* && $usage == *@(:/|SOURCE)* && ($usage != *SOURCE* || $cur == *://* || ${cur%%:/*} != */*) ]]; then
 		_kiseki_paths

@@ -27,6 +27,16 @@ end
 # Volumes and mount points; fish itself offers local files.
 function __kiseki_operands --argument-names tool
     set -l usage (command $tool --usage 2>/dev/null </dev/null | string collect)
+    # What a tool is to do stands before the options in its usage.
+    set -l verbs (string split \n -- $usage | string replace -rf '^(?:Usage:)? *kiseki-\S+ ([a-z]+) .*' '$1')
+    set -l given no
+    for word in (commandline -opc)[2..]
+        contains -- $word $verbs; and set given yes
+    end
+    if set -q verbs[1]; and test $given = no
+        printf '%s\n' $verbs
+        return
+    end
     if string match -qr 'VOLUME|SOURCE' -- $usage
         set -l behind ''
         string match -qr 'VOLUME:/|SOURCE' -- $usage; and set behind ':/'

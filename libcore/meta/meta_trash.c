@@ -214,7 +214,7 @@ int ks_trash_dir(struct ks_txn *t, struct ks_trash *x, const struct ks_rec_dentr
 	x->id_used = id == x->id;
 	n.ino = id;
 	n.parent = x->at;
-	ks_txn_insert(t, KS_T_INODE, &n);
+	ks_txn_put(t, KS_T_INODE, &n); /* not an insert, which a full disk would refuse */
 	put_entry(t, x, from, node->ino, &n);
 	return n.flags & KS_INODE_HAS_XATTR ? ks_txn_scan(t, &s) : 0;
 }
@@ -242,13 +242,13 @@ static void make_hour(struct ks_txn *t, const struct ks_trash *x, int64_t now)
 
 	if (first) {
 		root.nlink = 3;
-		ks_txn_insert(t, KS_T_INODE, &root);
+		ks_txn_put(t, KS_T_INODE, &root);
 	} else {
 		ks_touch_dir(t, KS_TRASH_INO, now, 1);
 	}
 	dir.size = x->entries;
 	dir.used = x->bytes;
-	ks_txn_insert(t, KS_T_INODE, &dir);
+	ks_txn_put(t, KS_T_INODE, &dir);
 	d.ino = dir.ino;
 	d.type = ks_dtype(dir.mode);
 	ks_txn_put(t, KS_T_DENTRY, &d);

@@ -63,8 +63,12 @@ int ks_lose_dir(struct ks_txn *t, const struct ks_lose *l, const struct ks_rec_d
 {
 	struct ks_rec_dentry prefix = { .parent = node->ino };
 	bool keep = l->trash && l->trash->on && id;
+	bool xattrs = node->flags & KS_INODE_HAS_XATTR;
 	int r = 0;
 
+	/* A full disk takes no copies of them; the directory without them would be another one. */
+	if (keep && xattrs && ks_engine_is_full(l->m->e))
+		keep = false;
 	ks_txn_need_empty(t, KS_T_DENTRY, &prefix, 1);
 	node->nlink = 0;
 	ks_touch(node, l->now);

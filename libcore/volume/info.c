@@ -230,6 +230,25 @@ static int every_name(struct ks_meta *m, uint64_t ino, ks_info_path_fn *fn, void
 	return r;
 }
 
+/* Not a path that leads anywhere; kiseki-trash takes what follows the first part. */
+static int trashed_name(struct ks_meta *m, const struct ks_attr *a, ks_info_path_fn *fn, void *arg)
+{
+	KS_AUTO(ks_buf_clear) struct ks_buf b = { 0 };
+	const char *text;
+	bool found;
+	int r = ks_buf_append(&b, "(trash)/", 8);
+
+	if (r == 0)
+		r = name_in(m, KS_TRASH_INO, a->parent, &b, &found);
+	if (r == 0)
+		r = ks_buf_append(&b, "/", 1);
+	if (r == 0)
+		r = name_in(m, a->parent, a->ino, &b, &found);
+	if (r == 0)
+		r = ks_buf_cstr(&b, &text);
+	return r < 0 || !found ? r : fn(arg, text, b.n);
+}
+
 int ks_info_paths(struct ks_meta *m, const struct ks_attr *a, ks_info_path_fn *fn, void *arg)
 {
 	KS_AUTO(ks_buf_clear) struct ks_buf name = { 0 };
@@ -238,6 +257,8 @@ int ks_info_paths(struct ks_meta *m, const struct ks_attr *a, ks_info_path_fn *f
 
 	if (a->ino == KS_ROOT_INO)
 		return fn(arg, "/", 1);
+	if (ks_is_trashed(a))
+		return trashed_name(m, a, fn, arg);
 	if (!a->nlink)
 		return 0;
 	if (!a->parent)

@@ -20,7 +20,7 @@ int ks_info_pieces(struct ks_meta *m, ks_ino_t ino, ks_info_piece_fn *fn, void *
 /* The path of a directory, appended; nothing for the root. -ENOENT it is gone; -ENOTDIR. A walk over the directories above it. */
 int ks_info_dir_path(struct ks_meta *m, ks_ino_t ino, struct ks_buf *out) KS_MUST_CHECK;
 
-/* Every name of an inode, as a path from the root; none when it has none. A file with several names costs a walk over all entries. */
+/* Every name of an inode, as a path from the root; none when it has none; "(trash)/HOUR/ENTRY" of one in the trash. A file with several names costs a walk over all entries. */
 typedef int ks_info_path_fn(void *arg, const char *path, size_t n);
 int ks_info_paths(struct ks_meta *m, const struct ks_attr *a, ks_info_path_fn *fn,
 		  void *arg) KS_MUST_CHECK;

@@ -216,3 +216,18 @@ by_bash() {
 	[ "$(offered 'kiseki help form')" = format ]
 	[ "$(offered 'kiseki form')" = format ]
 }
+
+@test "what a tool is to do comes first, then the volume" {
+	[ "$(by_bash kiseki-trash '' | xargs)" = 'ls restore empty' ]
+	[ "$(by_bash kiseki-trash ls kt- | xargs)" = 'kt-phone kt-photos' ]
+	[ "$(by_bash kiseki-trash --older=2h emp)" = empty ]
+	if command -v fish >/dev/null; then
+		fish_setup
+		offered 'kiseki-trash res' | grep -qx restore
+		offered 'kiseki-trash ls kt-' | grep -qx 'kt-photos'
+	fi
+	if command -v zsh >/dev/null && command -v script >/dev/null; then
+		zsh_types 'kiseki-trash res\t kt-phot\t'
+		[[ $(line 1) == '[restore][kt-photos'* ]]
+	fi
+}

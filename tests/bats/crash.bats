@@ -45,6 +45,12 @@ check_rounds() {
 	rounds "$(ops 6 40)"
 }
 
+@test "kill -9 with a trash" {
+	rounds "$(ops 2 20)" --trash=1d
+	kiseki-trash empty --yes -q "$V"
+	fsck_clean
+}
+
 @test "kill -9 with blocks of 64 KiB" {
 	rounds "$(ops 3 20)" --block-size=64k
 }

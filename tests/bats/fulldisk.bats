@@ -53,10 +53,10 @@ new_file() { { : >"$M/many/$1"; } }
 
 can_write() { cp "$T/content" "$M/again" 2>/dev/null && sync "$M/again" 2>/dev/null; }
 
-# full KIND: full to the last byte, by us and by others: deleting, renaming and cutting go on, and bring the space back
+# full KIND [OPTION...]: full to the last byte, by us and by others: deleting, renaming and cutting go on, and bring the space back
 full() {
 	disk "$1"
-	format
+	format "${@:2}"
 	mount_disk
 	mkdir "$M/keep" "$M/big" "$M/many" "$M/c"
 	head -c 700000 /dev/urandom >"$T/content"
@@ -89,6 +89,7 @@ full() {
 	[ ! -e "$M/keep/6" ]
 
 	rm -r "$M/many" "$M/big"
+	[ $# -eq 1 ] || kiseki-trash empty --yes "$V"
 	SECONDS_MAX=200 wait_for can_write
 	umount_it
 	mount_disk
@@ -104,6 +105,10 @@ full() {
 
 @test "a full disk (tmpfs): deleting, renaming and cutting go on, and space comes back" {
 	full tmpfs
+}
+
+@test "a full disk with a trash: the same, when the trash is emptied" {
+	full tmpfs --trash=1d
 }
 
 @test "kiseki-cp onto a full disk: exit 74, or 3 when something was copied, and no half of a file" {
