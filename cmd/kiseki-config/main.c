@@ -73,7 +73,7 @@ static void value_text(const struct ks_setting *k, const struct ks_volume_settin
 	else if (k->kind == KS_SETTING_BYTES)
 		ks_cmd_size(n, out);
 	else if (k->kind == KS_SETTING_SECONDS)
-		ks_cmd_seconds(n, out);
+		ks_cmd_duration(n, out);
 	else
 		snprintf(out, KS_SETTING_STR, "%" PRIu64, n);
 }

@@ -114,7 +114,7 @@ static void print(const char *operand, const struct ks_format_result *r)
 	ks_cmd_say("  metadata  %s", r->meta_url);
 	ks_cmd_say("  data      %s (block %s)", r->data_url, size);
 	if (r->trash_ns) {
-		ks_cmd_seconds((uint64_t)(r->trash_ns / KS_NS_PER_S), size);
+		ks_cmd_duration((uint64_t)(r->trash_ns / KS_NS_PER_S), size);
 		ks_cmd_say("  trash     kept %s", size);
 	}
 	ks_cmd_say("Next: kiseki-mount %s /mnt/%s", operand_of(operand, r, name, sizeof(name)),

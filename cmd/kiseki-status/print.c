@@ -90,7 +90,7 @@ static void print_trash(const struct ks_status *s)
 	char age[60] = "";
 
 	ks_cmd_size(s->trash.bytes, size);
-	ks_cmd_seconds(keep, kept);
+	ks_cmd_duration(keep, kept);
 	if (s->trash.entries)
 		snprintf(age, sizeof(age), " in %" PRIu64 " entries (oldest %" PRId64 " h)",
 			 s->trash.entries, trash_age(s) / 3600);

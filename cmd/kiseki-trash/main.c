@@ -18,7 +18,6 @@
 static struct {
 	int64_t older_ns;
 	const char *to;
-	bool yes;
 } arg;
 
 static enum { LS, RESTORE, EMPTY } what;
@@ -26,18 +25,8 @@ static struct ks_trash_result done;
 
 static const struct ks_opt opts[] = {
 	KS_OPT_DURATION(0, "older", &arg.older_ns, "only what was removed longer ago than that"),
-	{ .kind = KS_OPT_K_STRING,
-	  .name = "to",
-	  .arg = "DIR",
-	  .value = &arg.to,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "restore: a directory of the volume for what has none any more" },
-	{ .kind = KS_OPT_K_FLAG,
-	  .letter = 'y',
-	  .name = "yes",
-	  .value = &arg.yes,
-	  .flags = KS_OPT_NOCONFIG,
-	  .help = "empty: do not ask" },
+	KS_OPT_STRING_CMD(0, "to", "DIR", &arg.to,
+			  "restore: a directory of the volume for what has none any more"),
 	KS_OPT_END,
 };
 
@@ -54,7 +43,7 @@ static const struct ks_cmd cmd = {
 		    "kiseki-trash empty --older=2h photos",
 	.opts = opts,
 	.common = KS_CMD_DRY_RUN | KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_PROGRESS |
-		  KS_CMD_BYTES | KS_CMD_CONFIG,
+		  KS_CMD_BYTES | KS_CMD_CONFIG | KS_CMD_YES | KS_CMD_BATCH,
 	.min_args = 1,
 	.max_args = -1,
 	.features = ks_volume_features,
@@ -175,20 +164,17 @@ static bool confirm(struct ks_meta *m, const struct ks_trash_opts *o, const char
 	struct ks_trash_opts look = *o;
 	struct ks_trash_result sum = { 0 };
 	char size[KS_SIZE_STR];
-	char line[16];
 
-	if (arg.yes || ks_common.dry_run)
+	if (ks_common.yes || ks_common.dry_run)
 		return true;
-	if (!isatty(STDIN_FILENO))
+	if (!ks_cmd_can_ask())
 		ks_cmd_usage("there is no terminal to ask on: --yes empties without asking");
 	look.dry_run = true;
 	if (ks_trash_empty(m, &look, &sum) < 0)
 		return false;
 	ks_cmd_size(sum.bytes, size);
-	fprintf(stderr, "kiseki-trash: free %" PRIu64 " entries, %s, of %s, without a way back? ",
-		(uint64_t)sum.entries, size, name);
-	fflush(stderr);
-	return fgets(line, sizeof(line), stdin) && (*line == 'y' || *line == 'Y');
+	return ks_cmd_ask("free %" PRIu64 " entries, %s, of %s, without a way back?",
+			  (uint64_t)sum.entries, size, name);
 }
 
 /* ---- running ---- */
@@ -224,35 +210,26 @@ static int act(struct ks_volume *v, const char *path)
 /* An exit code. */
 static int run(const char *operand)
 {
-	struct ks_volume_find find = { .config = ks_common.config, .no_default = what == EMPTY };
-	struct ks_volume_ref ref = { 0 };
+	struct ks_volume_find find = { .config = ks_common.config,
+				       .defaults = ks_cmd_default,
+				       .no_default = what == EMPTY };
 	KS_AUTO(ks_volume_closep) struct ks_volume *v = NULL;
-	KS_AUTO(ks_freep) char *volume = NULL;
 	KS_AUTO(ks_freep) char *path = NULL;
 	bool change = what != LS && !ks_common.dry_run;
 	struct ks_volume_opts vo = { .readonly = !change,
 				     .meta_only = true,
 				     .session = change ? KS_SESSION_TOOL : 0,
 				     .tool = "kiseki-trash" };
-	char uuid[KS_UUID_STR];
-	int r = operand ? ks_volume_split(operand, false, &volume, &path) : 0;
+	int r = ks_volume_open_named(&v, operand, &path, &find, &vo);
 
-	if (r >= 0 && what == EMPTY && path)
+	if (r == 0 && what == EMPTY && path)
 		ks_cmd_usage("'%s': empty frees whole hours (--older=DUR), not single paths; "
 			     "kiseki-rm --no-trash removes without the trash",
 			     operand);
-	if (r >= 0)
-		r = ks_volume_resolve(&ref, volume, &find);
-	if (r == 0)
-		r = ks_volume_config(&find, ref.name, ks_cmd_default, NULL);
-	if (r == 0)
-		r = ks_volume_open(&v, &ref, &vo);
 	if (r == 0) {
-		ks_uuid_format(v->settings->uuid, uuid);
-		ks_json_volume(v->settings->name, uuid, v->shown_url);
+		ks_json_volume(v->settings->name, v->settings->uuid, v->shown_url);
 		r = act(v, path);
 	}
-	ks_volume_ref_clear(&ref);
 	/* Before closing raises anything else. */
 	return r < 0 && r != -EINTR ? ks_cmd_report(r) : 0;
 }
@@ -290,7 +267,7 @@ static void parse_what(const char *text, int n)
 		ks_cmd_usage("'%s' is none of ls, restore and empty", text);
 	if (arg.to && what != RESTORE)
 		ks_cmd_usage("--to is for restore");
-	if (arg.yes && what != EMPTY)
+	if (ks_common.yes && what != EMPTY)
 		ks_cmd_usage("--yes is for empty");
 	if (what != LS && n == 0)
 		ks_cmd_usage("%s needs a volume: there is no default", text);

@@ -266,7 +266,7 @@ int ks_cmd_report(int err);
 /* "1.2 GiB", or with --bytes "1288490189"; @out has KS_SIZE_STR bytes. */
 void ks_cmd_size(uint64_t bytes, char *out);
 /* "36 h": in the largest unit without a rest; with --bytes "129600"; as above. */
-void ks_cmd_seconds(uint64_t seconds, char *out);
+void ks_cmd_duration(uint64_t seconds, char *out);
 
 /* A file name on stdout, as it is, or with @escape with control characters as \NNN: for a terminal. */
 void ks_cmd_put_name(const char *p, size_t n, bool escape);

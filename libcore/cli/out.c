@@ -287,7 +287,7 @@ void ks_cmd_size(uint64_t bytes, char *out)
 		ks_size_format(bytes, out);
 }
 
-void ks_cmd_seconds(uint64_t seconds, char *out)
+void ks_cmd_duration(uint64_t seconds, char *out)
 {
 	static const struct {
 		const char *name;
