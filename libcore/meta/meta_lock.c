@@ -83,7 +83,8 @@ int ks_locks_open(struct ks_meta *m)
 
 	if (!m->locks)
 		return 0;
-	if (mkdir(m->locks, 0777) < 0 && errno != EEXIST)
+	/* Who may open a lock's file may hold the lock. */
+	if (mkdir(m->locks, 0700) < 0 && errno != EEXIST)
 		return ks_fail(-errno, "making the directory of locks %s", m->locks);
 	r = lock_file_open(m, "volume", O_CREAT);
 	if (r < 0)

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* Nanoseconds as RFC 3339 in UTC; the remainder is made positive for times before 1970. */
 #define UTC(c)                                                                                     \
@@ -169,6 +170,9 @@ int ks_sqlite_schema_make(struct ks_sqlite_conn *c)
 	if (r == 0 && id != 0)
 		return ks_fail_hint(-EBADMSG, "choose another name",
 				    "%s: is the database of another program", c->sq->path);
+	/* Names and attributes are nobody else's matter, whatever the umask. SQLite gives its log the same mode. By name: closing a descriptor would drop SQLite's locks. */
+	if (r == 0 && chmod(c->sq->path, 0600) < 0)
+		r = ks_fail(-errno, "%s: set its mode", c->sq->path);
 	/* The kind of log is chosen before the transaction: two makers meet at the BEGIN. */
 	if (r == 0) {
 		r = ks_sqlite_exec(

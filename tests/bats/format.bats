@@ -24,6 +24,19 @@ teardown() {
 	[ -z "$(kiseki-ls "$V")" ]
 }
 
+@test "no other user can read what it makes" {
+	local f
+	(umask 0 && kiseki-format -q meta.db)
+	for f in meta.*; do
+		[ "$(stat -c %a "$f" | cut -c 2-)" = 00 ] || {
+			ls -l
+			return 1
+		}
+	done
+	kiseki-cp -q "$BATS_TEST_FILENAME" "sqlite://$PWD/meta.db:/f"
+	[ "$(stat -c %a meta.locks)" = 700 ]
+}
+
 @test "the pair can be moved" {
 	format
 	echo x >f
