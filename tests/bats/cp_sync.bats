@@ -238,7 +238,9 @@ count() { jq -e "select(.type == \"summary\") | .counts | $1"; }
 	grep -q ':/src/other: mode' out
 	[ "$before" = "$(kiseki-ls -lHR "$U")" ]
 	kiseki-cp -q src/new "$U:/src/extra"
-	! kiseki-cp -a --compare src "$U:/" | grep -q extra
+	kiseki-cp -a --compare src "$U:/" >out || [ $? -eq 4 ]
+	grep -q other out
+	not grep -q extra out
 	status=0
 	kiseki-cp --json -a --delete --compare src "$U:/" >out.json || status=$?
 	[ "$status" -eq 4 ]

@@ -20,7 +20,7 @@ teardown() { mounted_teardown; }
 	echo hello >"$M/file"
 	[ "$(cat "$M/file")" = hello ]
 	umount_it
-	! mountpoint -q "$M"
+	not mountpoint -q "$M"
 	[ -z "$(ls -A "$M")" ]
 	mount_it
 	[ "$(cat "$M/file")" = hello ]
@@ -120,7 +120,7 @@ teardown() { mounted_teardown; }
 	dd if=/dev/urandom of="$T/data" bs=1M count=20 status=none
 	cp "$T/data" "$M/data"
 	limit 60 umount "$M"
-	! mountpoint -q "$M"
+	not mountpoint -q "$M"
 	# Nobody is left who could still be writing.
 	wait_for daemon_is_gone
 	mount_it --read-only
@@ -140,7 +140,7 @@ daemon_is_gone() { ! daemon >/dev/null; }
 	[ "$(cat "$M/file")" = kept ]
 	kill -TERM "$pid"
 	wait_for daemon_is_gone
-	! mountpoint -q "$M"
+	not mountpoint -q "$M"
 	mount_it
 	[ "$(cat "$M/file")" = kept ]
 }
@@ -240,7 +240,7 @@ no_objects() { [ "$(find "$T/vol/meta.blocks/blocks" -type f | wc -l)" -eq 0 ]; 
 	rm "$M/f"
 	sleep 3
 	[ "$(head -c 1000000 <&7 | wc -c)" -eq 1000000 ]
-	! no_objects
+	not no_objects
 	exec 7<&-
 	SECONDS_MAX=300 wait_for no_objects
 }
@@ -253,7 +253,7 @@ no_objects() { [ "$(find "$T/vol/meta.blocks/blocks" -type f | wc -l)" -eq 0 ]; 
 	fails 64 kiseki-mount -o bufer-size=1G "$V" "$M"
 	says bufer-size
 	says buffer-size
-	! mountpoint -q "$M"
+	not mountpoint -q "$M"
 }
 
 @test "mount -t kiseki, and again is the same mount; plain umount goes through the helper" {
@@ -269,7 +269,7 @@ no_objects() { [ "$(find "$T/vol/meta.blocks/blocks" -type f | wc -l)" -eq 0 ]; 
 	echo yes >"$M/f"
 	[ "$(cat "$M/f")" = yes ]
 	limit 60 umount "$M"
-	! mountpoint -q "$M"
+	not mountpoint -q "$M"
 }
 
 # as_nobody SCRIPT: in a home of its own. In a mount namespace where /dev/fuse is open to all, as it is on most machines.
@@ -299,7 +299,7 @@ as_nobody() {
 		cmp data mnt/data
 		kiseki-ls ./vol.db:/ | grep -qx file
 		kiseki-umount -q mnt
-		! mountpoint -q mnt
+		if mountpoint -q mnt; then exit 1; fi
 		kiseki-mount -q ./vol.db mnt
 		cmp data mnt/data
 		fusermount3 -u mnt

@@ -129,10 +129,11 @@ no_daemons() { [ -z "$(daemons)" ]; }
 	sqlite3 "$V" 'DELETE FROM inode WHERE ino = 1'
 	run limit 20 kiseki-mount "$V" "$M"
 	echo "$output"
-	[ "$status" -ne 0 ] && [ "$status" -ne 124 ]
+	[ "$status" -ne 0 ]
+	[ "$status" -ne 124 ]
 	says "$M"
 	says kiseki-fsck
-	! mountpoint -q "$M"
+	not mountpoint -q "$M"
 	wait_for no_daemons
 }
 

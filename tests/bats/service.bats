@@ -333,7 +333,7 @@ with_sbin() {
 		mounted "$T/a" | grep -q "^photos "
 		mounted "$T/b" | grep -q "^photos:/2024 ro"
 		grep -q "\"readahead\":33554432" "$T/a/.kiseki/config"
-		! echo x >"$T/b/new"
+		if echo x >"$T/b/new"; then exit 1; fi
 		mount -T "$T/fstab" "$T/d"
 		head -c 3000000 /dev/urandom >"$T/d/big"
 		cp "$T/d/big" "$T/big"

@@ -169,6 +169,7 @@ same_tree() { diff <(tree_of "$1") <(tree_of "$2") | head -20; [ "${PIPESTATUS[0
 	V=$T/vol2/meta.db mount_at "$T/mnt2"
 	echo 1 >"$M/one"
 	echo 2 >"$T/mnt2/two"
-	[ ! -e "$M/two" ] && [ ! -e "$T/mnt2/one" ]
+	[ ! -e "$M/two" ]
+	[ ! -e "$T/mnt2/one" ]
 	umount_it "$T/mnt2"
 }
