@@ -1,0 +1,166 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# Options of mounts that no other file sees the effect of: each test would fail if they were parsed and forgotten.
+
+load helper
+setup() { cli_setup; }
+teardown() { mounted_teardown; }
+
+# volume: one with a file and a quota, and an archive
+volume() {
+	format --block-size=1M --capacity=1G
+	head -c 3000000 /dev/urandom >f
+	kiseki-cp -q f "$U:/f"
+	tar -cf a.tar f
+}
+
+# threads_of PID NAME: how many it has of that name
+threads_of() { cat /proc/"$1"/task/*/comm 2>/dev/null | grep -cx -- "$2" || true; }
+has_threads() { [ "$(threads_of "$1" "$2")" -eq "$3" ]; }
+
+@test "--config: of mounts" {
+	requires fuse jq
+	volume
+	printf '[v]\nmeta = %s\n' "$V" >k.conf
+	fails_cleanly 66 kiseki-mount v "$M"
+	limit 60 kiseki-mount -q --config=k.conf v "$M" 3>&- 4>&-
+	limit 60 kiseki-umount -q "$M"
+	# Mounted by its path: only the file says that v is the same.
+	mount_at "$M"
+	fails_cleanly 66 kiseki-stats v
+	out_err limit 20 kiseki-stats --json --config=k.conf v
+	[ "$(jq -r 'select(.type == "item") | .mountpoint' .out)" = "$M" ]
+	fails_cleanly 66 kiseki-umount v
+	out_err limit 60 kiseki-umount --json --config=k.conf v
+	json_ok .out
+	jq -e --arg m "$M" '.unmounted == [$m]' .out
+}
+
+@test "kiseki-mount: what the process and its mount are made with" {
+	requires fuse
+	local pid at
+	volume
+	mkdir spill
+	limit 60 kiseki-mount -q --uploads=3 --downloads=2 --open-files=5000 --spill-dir=spill --spill-size=48M --buffer-size=16M --atime=strict "$V" "$M" 3>&- 4>&-
+	pid=$(daemon)
+	grep -qE '^Max open files +5000 ' /proc/$pid/limits
+	read -r at _ < <(grep "$T/spill" /proc/$pid/maps)
+	[ $((0x${at#*-} - 0x${at%-*})) -eq $((48 << 20)) ]
+	[ -z "$(ls -A spill)" ]
+	head -c 9000000 /dev/urandom >"$M/big"
+	has_threads "$pid" ks-upload 3
+	limit 60 kiseki-umount -q "$M"
+	limit 60 kiseki-mount -q --downloads=2 --atime=strict "$V" "$M" 3>&- 4>&-
+	pid=$(daemon)
+	touch -a -d 2001-01-01 "$M/big"
+	cat "$M/big" >/dev/null
+	has_threads "$pid" ks-ahead 2
+	[ "$(stat -c %X "$M/big")" -gt 1000000000 ]
+	limit 60 kiseki-umount -q "$M"
+	limit 60 kiseki-mount -q "$V" "$M" 3>&- 4>&-
+	touch -a -d 2001-01-01 "$M/big"
+	cat "$M/big" >/dev/null
+	[ "$(stat -c %X "$M/big")" -lt 1000000000 ]
+	umount_it
+}
+
+@test "kiseki-mount: -d stays and prints requests, -v details; who may look in" {
+	requires fuse root
+	volume
+	kiseki-mount -d "$V" "$M" >said 2>&1 3>&- 4>&- &
+	pids+=($!)
+	wait_for mountpoint -q "$M"
+	[ "$(daemon)" = $! ]
+	[ -e "$M/f" ]
+	wait_for grep -q 'LOOKUP' said
+	grep "$M " /proc/self/mountinfo | grep -q allow_other
+	limit 60 kiseki-umount -q "$M"
+	wait $!
+	limit 60 kiseki-mount -q --no-allow-other "$V" "$M" 3>&- 4>&-
+	not grep -q "$M .*allow_other" /proc/self/mountinfo
+	umount_it
+	limit 60 kiseki-mount -vv --log-file=log "$V" "$M" 3>&- 4>&-
+	umount_it
+	grep -q ' debug ' log
+	limit 60 kiseki-mount --log-file=log2 "$V" "$M" 3>&- 4>&-
+	umount_it
+	not grep -q ' debug ' log2
+}
+
+@test "kiseki-mount: --ready-timeout, --entry-timeout, --no-maintenance, -s" {
+	requires fuse sqlite3
+	local pid
+	volume
+	{
+		echo 'begin exclusive;'
+		sleep 3
+		echo 'commit;'
+	} | sqlite3 "$V" 3>&- 4>&- &
+	pids+=($!)
+	sleep 0.5
+	fails 69 limit 60 kiseki-mount --ready-timeout=1s "$V" "$M" 3>&- 4>&-
+	wait $!
+	wait_for eval '[ -z "$(daemons)" ]'
+	for i in 0 300s; do
+		kiseki-cp -q f "$U:/gone"
+		mount_at "$M" --entry-timeout=$i --attr-timeout=300s --no-maintenance
+		pid=$(daemon)
+		[ -e "$M/gone" ]
+		kiseki-rm -q "$U:/gone"
+		if [ $i = 0 ]; then [ ! -e "$M/gone" ]; else [ -e "$M/gone" ]; fi
+		has_threads "$pid" ks-compact 0
+		umount_it
+	done
+	mount_at "$M"
+	has_threads "$(daemon)" ks-compact 1
+	umount_it
+	kiseki-mount -q -s "$V" "$M" 3>&- 4>&-
+	has_threads "$(daemon)" ks-ring 0
+	cat "$M/f" "$M/f" >/dev/null &
+	cmp "$M/f" f
+	wait $!
+	has_threads "$(daemon)" ks-fuse 0
+	umount_it
+}
+
+@test "kiseki-umount: --all, --lazy, --no-flush" {
+	requires fuse root
+	volume
+	mkdir a b
+	kiseki-format -q ./other.db
+	# In a namespace of its own: all of ours, nobody else's.
+	cat >script <<-END
+		set -eu
+		kiseki-mount -q "$V" a
+		kiseki-mount -q ./other.db b
+		kiseki-umount --json -a
+		not() { ! "\$@"; }
+		not mountpoint -q a
+		not mountpoint -q b
+	END
+	run_ok limit 60 "$BATS_TEST_DIRNAME/unshared" bash script 3>&- 4>&-
+	says "\"unmounted\":[\"$T/b\",\"$T/a\"]"
+
+	mount_it
+	sleep 100 <"$M/f" 3>&- 4>&- &
+	pids+=($!)
+	wait_for grep -q sleep "/proc/$!/comm"
+	fails 75 limit 60 kiseki-umount "$M"
+	limit 60 kiseki-umount -q --lazy "$M"
+	not mountpoint -q "$M"
+	[ -n "$(daemons)" ]
+	kill $!
+	wait $! || true
+	wait_for eval '[ -z "$(daemons)" ]'
+
+	KISEKI_FAULT=put:fail=EIO mount_it
+	exec 7>"$M/g"
+	head -c 9000000 /dev/zero >&7 2>/dev/null || true
+	fails 74 limit 60 kiseki-umount "$M"
+	# Not asked to flush, it only finds that somebody has a file open.
+	fails 75 limit 60 kiseki-umount --no-flush "$M"
+	mountpoint -q "$M"
+	limit 60 kiseki-umount -q --force "$M"
+	not mountpoint -q "$M"
+	exec 7>&-
+}
