@@ -27,27 +27,6 @@ static const struct ks_opt helper_opts[] = {
 	KS_OPT_END,
 };
 
-/* mount(8): 1 usage or permission, 2 system, 8 interrupted, 32 failure. */
-static int helper_exit(int code)
-{
-	switch (code) {
-	case KS_EXIT_OK:
-		return 0;
-	case KS_EXIT_USAGE:
-	case KS_EXIT_NOPERM:
-	case KS_EXIT_CONFIG:
-		return 1;
-	case KS_EXIT_OSERR:
-	case KS_EXIT_SOFTWARE:
-		return 2;
-	case KS_EXIT_SIGINT:
-	case KS_EXIT_SIGTERM:
-		return 8;
-	default:
-		return 32;
-	}
-}
-
 static void features(FILE *f)
 {
 	fprintf(f, "+sqlite +file fuse %s\n", ks_fuse_version());
@@ -78,7 +57,7 @@ static const struct ks_cmd as_helper = {
 	.min_args = 2,
 	.max_args = 2,
 	.features = features,
-	.map_exit = helper_exit,
+	.map_exit = ks_exit_of_helper,
 };
 
 static int enter_namespace(void)

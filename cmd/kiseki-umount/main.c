@@ -45,26 +45,6 @@ static const struct ks_opt helper_opts[] = {
 	KS_OPT_END,
 };
 
-/* umount(8): 1 usage or permission, 2 system, 8 interrupted, 32 failure. */
-static int helper_exit(int code)
-{
-	switch (code) {
-	case KS_EXIT_OK:
-		return 0;
-	case KS_EXIT_USAGE:
-	case KS_EXIT_NOPERM:
-		return 1;
-	case KS_EXIT_OSERR:
-	case KS_EXIT_SOFTWARE:
-		return 2;
-	case KS_EXIT_SIGINT:
-	case KS_EXIT_SIGTERM:
-		return 8;
-	default:
-		return 32;
-	}
-}
-
 static const struct ks_cmd as_tool = {
 	.name = "kiseki-umount",
 	.usage = "[OPTIONS] MOUNTPOINT|VOLUME...",
@@ -85,7 +65,7 @@ static const struct ks_cmd as_helper = {
 	.common = KS_CMD_QUIET | KS_CMD_VERBOSE,
 	.min_args = 1,
 	.max_args = 1,
-	.map_exit = helper_exit,
+	.map_exit = ks_exit_of_helper,
 };
 
 /* An exit code. */

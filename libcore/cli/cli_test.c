@@ -273,6 +273,11 @@ KS_TEST(exit_codes_have_names_and_ranks)
 	ks_check_eq(ks_exit_of_errno(0), 0);
 	ks_check_str(ks_exit_name(3), "PARTIAL");
 	ks_check_str(ks_exit_name(1), "FAILURE");
+	ks_check_eq(ks_exit_of_helper(0), 0);
+	ks_check_eq(ks_exit_of_helper(KS_EXIT_CONFIG), 1);
+	ks_check_eq(ks_exit_of_helper(KS_EXIT_OSERR), 2);
+	ks_check_eq(ks_exit_of_helper(KS_EXIT_SIGTERM), 8);
+	ks_check_eq(ks_exit_of_helper(KS_EXIT_TEMPFAIL), 32);
 	ks_check_eq(ks_exit_worse(3, 66), 66);
 	ks_check_eq(ks_exit_worse(66, 3), 66);
 	ks_check_eq(ks_exit_worse(4, 5), 5);

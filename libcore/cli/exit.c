@@ -96,6 +96,26 @@ int ks_exit_of_errno(int err)
 	}
 }
 
+int ks_exit_of_helper(int code)
+{
+	switch (code) {
+	case KS_EXIT_OK:
+		return 0;
+	case KS_EXIT_USAGE:
+	case KS_EXIT_NOPERM:
+	case KS_EXIT_CONFIG:
+		return 1;
+	case KS_EXIT_OSERR:
+	case KS_EXIT_SOFTWARE:
+		return 2;
+	case KS_EXIT_SIGINT:
+	case KS_EXIT_SIGTERM:
+		return 8;
+	default:
+		return 32;
+	}
+}
+
 static int severity(int code)
 {
 	if (code > 128)

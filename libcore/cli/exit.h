@@ -35,6 +35,9 @@ const char *ks_exit_name(int code);
  */
 int ks_exit_of_errno(int err);
 
+/* The same for a helper of mount(8) or umount(8): 1 usage or permission, 2 system, 8 interrupted, 32 failure. */
+int ks_exit_of_helper(int code);
+
 /* The more severe of two codes: a signal, then 64 and up, then 1, 3, 5, 4, 0. */
 int ks_exit_worse(int a, int b);
 
