@@ -23,8 +23,10 @@ static const char *volume(void)
 static void prefix(char *out, size_t n)
 {
 	snprintf(out, n, "%s", ks_cmd_name());
-	for (char *p = out; *p; p++)
-		*p = *p == '-' ? '_' : *p;
+	for (char *p = out; *p; p++) {
+		if (*p == '-')
+			*p = '_';
+	}
 }
 
 static int put_label(struct ks_buf *b, const char *text)
@@ -54,8 +56,9 @@ static bool last_success(const char *metric, char **labels, int64_t *when)
 		if (!value || strncmp(line, metric, n) != 0 || line[n] != '{')
 			continue;
 		*when = strtoll(value, NULL, 10);
-		*labels = strndup(line + n, (size_t)(value - line) - n);
-		found = *labels && *when > 0;
+		if (*when > 0)
+			*labels = strndup(line + n, (size_t)(value - line) - n);
+		found = *labels != NULL;
 	}
 	if (f)
 		fclose(f);

@@ -7,7 +7,9 @@
 #include "meta/meta_internal.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -47,33 +49,46 @@ static int lock_try(int fd, int how)
 	return 0;
 }
 
+/* "1: FLOCK  ADVISORY  WRITE 990 08:01:1234 0 EOF": the process when it is a lock of one holder on file @ino, else 0. */
+static long lock_of(const char *line, uintmax_t ino)
+{
+	const char *at = strstr(line, "FLOCK");
+	char *end;
+	long pid;
+
+	at = at ? strstr(at, "WRITE ") : NULL;
+	pid = at ? strtol(at + 6, &end, 10) : 0;
+	if (pid <= 0)
+		return 0;
+	at = strchr(end, ':');
+	at = at ? strchr(at + 1, ':') : NULL;
+	return at && strtoumax(at + 1, NULL, 10) == ino ? pid : 0;
+}
+
 /* Who holds a lock on this file alone, for people: "kiseki-fsck (process 990)". "another program" when nobody says. */
 static void lock_holder(int fd, char *out, size_t n)
 {
 	FILE *f = fopen("/proc/locks", "re");
-	char line[256], path[40], comm[32];
-	struct stat st;
-	int pid;
+	char line[256], path[40], comm[32] = "";
+	struct stat st = { 0 };
+	long pid = 0;
 
 	snprintf(out, n, "another program");
-	if (fstat(fd, &st) < 0)
-		st.st_ino = 0;
-	while (f && fgets(line, sizeof(line), f)) {
-		uintmax_t ino;
-
-		if (sscanf(line, "%*s FLOCK %*s WRITE %d %*x:%*x:%ju", &pid, &ino) != 2 ||
-		    ino != st.st_ino || pid <= 0)
-			continue;
-		snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-		KS_AUTO(ks_closep) int c = open(path, O_RDONLY | O_CLOEXEC);
-		ssize_t k = c < 0 ? 0 : read(c, comm, sizeof(comm) - 1);
-
-		comm[k > 0 ? k - 1 : 0] = '\0'; /* it ends with a newline */
-		snprintf(out, n, "%s (process %d)", *comm ? comm : "a program", pid);
-		break;
+	if (fstat(fd, &st) == 0) {
+		while (f && pid == 0 && fgets(line, sizeof(line), f))
+			pid = lock_of(line, st.st_ino);
 	}
 	if (f)
 		fclose(f);
+	if (pid == 0)
+		return;
+	snprintf(path, sizeof(path), "/proc/%ld/comm", pid);
+	f = fopen(path, "re");
+	if (f && fgets(comm, sizeof(comm), f))
+		comm[strcspn(comm, "\n")] = '\0';
+	if (f)
+		fclose(f);
+	snprintf(out, n, "%s (process %ld)", *comm ? comm : "a program", pid);
 }
 
 int ks_locks_open(struct ks_meta *m)
