@@ -230,7 +230,7 @@ int ks_fsck_names(struct ks_fsck *f)
 
 		f->out.entries++;
 		if (!dir_ok && d->parent != made) {
-			bool dir_made;
+			bool dir_made = false;
 
 			r = no_directory(f, d, &dir_made);
 			made = dir_made ? d->parent : 0;
