@@ -118,7 +118,7 @@ check-asan: ## the same under the address and undefined behaviour sanitizers
 check-tsan: ## the same under the thread sanitizer
 	@$(call tsan) check
 # What a daemon reports nobody sees but in a file.
-mounts := mounted twoproc crash cp fsck gc acl chattr dotkiseki
+mounts := mounted twoproc crash cp fsck gc acl chattr dotkiseki trash compact clone
 check-mounts-asan: ## the tests with mounts, and what works beside them, under the sanitizers
 	@rm -f build/asan/report.*
 	@$(call asan,:log_path=$(CURDIR)/build/asan/report) check-bats BATS='$(mounts:%=tests/bats/%.bats)'
