@@ -71,15 +71,16 @@ static void on_item(void *unused, ks_ino_t ino, uint64_t chunk, const struct ks_
 	(void)unused;
 	if (!ks_common.verbose)
 		return;
-	if (ks_common.json)
+	if (ks_common.json) {
 		ks_json_item(json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I}", "type", "item", "action",
 				       action, "inode", (json_int_t)ino, "chunk", (json_int_t)chunk,
 				       "before", (json_int_t)r->before, "after",
 				       (json_int_t)r->after, "bytes", (json_int_t)r->bytes),
 			     NULL, NULL);
-	else
+	} else {
 		ks_cmd_say("%s inode %ju chunk %ju: %u to %u slices", action, (uintmax_t)ino,
 			   (uintmax_t)chunk, r->before, r->after);
+	}
 }
 
 static void on_failed(void *unused, ks_ino_t ino, uint64_t chunk, int err)
@@ -101,11 +102,12 @@ static void summarise(void)
 				   { "slices_before", done.before }, { "slices_after", done.after },
 				   { "bytes", done.bytes }, { "failed", done.failed });
 
-	if (j)
+	if (j) {
 		json_object_set_new(j, "packs",
 				    KS_JSON_COUNTS({ "packs", done.packs.packs },
 						   { "bytes", done.packs.bytes },
 						   { "copied", done.packs.copied }));
+	}
 	ks_json_summary("counts", j);
 }
 
@@ -122,10 +124,11 @@ static void print_result(const char *volume)
 		   done.scanned, done.before, done.after,
 		   ks_common.dry_run ? "would rewrite" : "rewrote", size, done.failed,
 		   ks_cmd_seconds(), done.limited ? "; stopped at a limit" : "");
-	if (done.packs.packs)
+	if (done.packs.packs) {
 		ks_cmd_say("%s: %s %" PRIu64 " packs with little alive in them (%s)", volume,
 			   ks_common.dry_run ? "would replace" : "replaced", done.packs.packs,
 			   packs);
+	}
 	if (ks_common.dry_run)
 		ks_cmd_say("dry run: nothing changed");
 }

@@ -193,12 +193,13 @@ static void tell_change(const struct ks_setting *k, const struct ks_volume_setti
 	value_text(k, after, to);
 	ks_cmd_say("%s: %s %s: %s -> %s", after->name,
 		   ks_common.dry_run ? "would change" : "changed", k->key, from, to);
-	if (ks_common.json)
+	if (ks_common.json) {
 		ks_json_item(json_pack("{s:s,s:s,s:s,s:o,s:o}", "type", "item", "action",
 				       ks_common.dry_run ? "would change" : "changed", "key",
 				       k->key, "from", value_json(k, before), "value",
 				       value_json(k, after)),
 			     NULL, NULL);
+	}
 }
 
 /* A quota below what is there is legal: nothing more can be written until something is deleted. */

@@ -37,12 +37,13 @@ void cp_on_error(void *unused, const char *path, const char *op, int err, const 
 void cp_on_difference(void *unused, const char *path, const char *why)
 {
 	(void)unused;
-	if (ks_common.json)
+	if (ks_common.json) {
 		ks_json_item(
 			json_pack("{s:s,s:s,s:s}", "type", "item", "action", "differs", "why", why),
 			"path", path);
-	else
+	} else {
 		ks_cmd_say("%s: %s", path, why);
+	}
 }
 
 #define ASK_ABOVE 100

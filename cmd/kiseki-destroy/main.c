@@ -53,12 +53,13 @@ static void on_item(void *unused, const char *key, uint64_t bytes)
 	(void)unused;
 	if (!ks_common.verbose)
 		return;
-	if (ks_common.json)
+	if (ks_common.json) {
 		ks_json_item(json_pack("{s:s,s:s,s:s,s:I}", "type", "item", "action", action,
 				       "object", key, "bytes", (json_int_t)bytes),
 			     NULL, NULL);
-	else
+	} else {
 		ks_cmd_say("%s %s", action, key);
+	}
 }
 
 static void describe(FILE *f, const char *name)
@@ -84,10 +85,11 @@ static bool confirm(const char *name)
 {
 	if (ks_common.yes)
 		return true;
-	if (!ks_cmd_can_ask())
+	if (!ks_cmd_can_ask()) {
 		ks_cmd_usage("%s: --yes destroys without asking",
 			     ks_common.batch ? "--batch asks nothing"
 					     : "there is no terminal to ask on");
+	}
 	describe(stderr, name);
 	return ks_cmd_ask_word(name, "there is no way back; the name of the volume to destroy");
 }

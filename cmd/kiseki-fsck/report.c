@@ -208,11 +208,12 @@ void report_end(const struct ks_fsck_result *r, int bits)
 	put_part(&b, rest, "other finding", "other findings");
 	if (!r->problems)
 		KS_IGNORE(ks_buf_printf(&b, "clean"));
-	else if (r->fixed)
+	else if (r->fixed) {
 		KS_IGNORE(ks_buf_printf(&b, "; %ju of %ju repaired", (uintmax_t)r->fixed,
 					(uintmax_t)r->problems));
-	else
+	} else {
 		KS_IGNORE(ks_buf_printf(&b, "; nothing changed"));
+	}
 	if (r->stopped)
 		KS_IGNORE(ks_buf_printf(&b, "; stopped before the end"));
 	if (ks_buf_cstr(&b, &text) < 0)

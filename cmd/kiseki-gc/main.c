@@ -89,13 +89,14 @@ static void on_item(void *unused, const char *key, uint64_t bytes, const char *w
 	(void)unused;
 	if (!ks_common.verbose)
 		return;
-	if (ks_common.json)
+	if (ks_common.json) {
 		ks_json_item(json_pack("{s:s,s:s,s:s,s:s,s:I}", "type", "item", "action",
 				       ks_common.dry_run ? "would delete" : "deleted", "object",
 				       key, "why", why, "bytes", (json_int_t)bytes),
 			     NULL, NULL);
-	else
+	} else {
 		ks_cmd_say("%s %s (%s)", ks_common.dry_run ? "would delete" : "deleted", key, why);
+	}
 }
 
 static void on_progress(void *unused, const char *what, uint64_t n, uint64_t of)

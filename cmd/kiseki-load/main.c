@@ -163,12 +163,13 @@ static void on_error(void *unused, const char *path, int err, const char *text)
 static void on_item(void *unused, const char *path, uint64_t bytes)
 {
 	(void)unused;
-	if (ks_common.json)
+	if (ks_common.json) {
 		ks_json_item(json_pack("{s:s,s:s,s:I}", "type", "item", "action", "unpacked",
 				       "bytes", (json_int_t)bytes),
 			     "path", path);
-	else
+	} else {
 		ks_cmd_say("%s", path);
+	}
 }
 
 static void say_unpacked(const char *operand, const char *file)

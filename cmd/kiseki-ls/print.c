@@ -66,19 +66,21 @@ static void put_details(const struct ks_attr *a)
 	user_name(a->uid, user, sizeof(user));
 	group_name(a->gid, group, sizeof(group));
 	ks_time_format(a->mtime_ns, time);
-	if (S_ISCHR(a->mode) || S_ISBLK(a->mode))
+	if (S_ISCHR(a->mode) || S_ISBLK(a->mode)) {
 		snprintf(size, sizeof(size), "%u,%u", (a->rdev & 0xfff00) >> 8,
 			 (a->rdev & 0xff) | ((a->rdev >> 12) & 0xfff00));
-	else if (arg.plain)
+	} else if (arg.plain) {
 		snprintf(size, sizeof(size), "%" PRIu64, a->size);
-	else
+	} else {
 		ks_cmd_size(a->size, size);
-	if (arg.plain)
+	}
+	if (arg.plain) {
 		printf("%s\t%" PRIu32 "\t%s\t%s\t%s\t%s\t", mode, a->nlink, user, group, size,
 		       time);
-	else
+	} else {
 		printf("%s %4" PRIu32 " %-8s %-8s %10s %.10s %.5s  ", mode, a->nlink, user, group,
 		       size, time, time + 11);
+	}
 }
 
 static void put_json(const struct ks_list_entry *e)

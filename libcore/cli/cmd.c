@@ -111,7 +111,7 @@ static void getopt_tables(struct option *longs, char *shorts)
 			if (ks_opt_wants_value(o))
 				*shorts++ = ':';
 		}
-		if (o->name)
+		if (o->name) {
 			*longs++ = (struct option){
 				.name = o->name,
 				.has_arg = !o->arg                 ? no_argument
@@ -119,6 +119,7 @@ static void getopt_tables(struct option *longs, char *shorts)
 								   : optional_argument,
 				.val = 256 + i,
 			};
+		}
 	}
 	*shorts = '\0';
 	*longs = (struct option){ 0 };
@@ -312,10 +313,11 @@ int ks_cmd_parse(const struct ks_cmd *cmd, int argc, char **argv, char ***args)
 	if (ks_common.progress == KS_PROGRESS_JSON && !ks_common.json)
 		ks_cmd_usage("--progress=json needs --json");
 	ks_common.dry_run |= ks_common.check;
-	if (ks_common.metrics_file && ks_common.dry_run && !(cmd->common & KS_CMD_DRY_IS_WHOLE))
+	if (ks_common.metrics_file && ks_common.dry_run && !(cmd->common & KS_CMD_DRY_IS_WHOLE)) {
 		ks_cmd_usage("--metrics-file tells when it was done last: not with %s, which does "
 			     "nothing",
 			     ks_common.check ? "--check" : "-n");
+	}
 	set_log();
 	ks_cmd_catch_signals();
 	ks_fault_watch(KS_EXIT_IOERR);

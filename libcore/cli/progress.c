@@ -152,10 +152,11 @@ static void show_json(const struct ks_progress_now *now, uint64_t rate)
 			  "done_bytes", (json_int_t)now->done_bytes, "total_bytes",
 			  (json_int_t)now->total_bytes, "rate_bps", (json_int_t)rate);
 
-	if (line && rate && now->total_bytes > now->done_bytes)
+	if (line && rate && now->total_bytes > now->done_bytes) {
 		json_object_set_new(
 			line, "eta_s",
 			json_integer((json_int_t)((now->total_bytes - now->done_bytes) / rate)));
+	}
 	ks_json_print(line);
 }
 

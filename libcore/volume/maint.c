@@ -31,10 +31,11 @@ static int open_parts(struct ks_maint *m, const struct ks_volume_ref *ref, bool 
 	r = ks_volume_data_url(ref->meta_url, m->settings->data_url, &m->data_url);
 	if (r == 0)
 		r = ks_store_open_owned(&m->store, m->data_url, m->settings, !write, &ours);
-	if (r == 0 && write && !ours)
+	if (r == 0 && write && !ours) {
 		r = ks_fail_hint(-EROFS, KS_VOLUME_NOT_OURS,
 				 "volume '%s' does not own its data: another metadata over %s does",
 				 m->settings->name, m->data_url);
+	}
 	m->recover->meta = m->meta;
 	m->recover->store = m->store;
 	return r;
@@ -86,13 +87,14 @@ int ks_maint_lock(struct ks_maint *m)
 	who = calloc(1, sizeof(*who));
 	if (!who)
 		return -ENOMEM;
-	if (ks_meta_sessions(m->meta, first_one, who) == 0 && who->id)
+	if (ks_meta_sessions(m->meta, first_one, who) == 0 && who->id) {
 		r = ks_fail_hint(-EBUSY, "unmount it, or wait with --lock-wait=10m",
 				 "volume '%s' is in use by %s", m->settings->name,
 				 ks_session_who(who, text, sizeof(text)));
-	else
+	} else {
 		r = ks_fail_hint(-EBUSY, "wait with --lock-wait=10m",
 				 "volume '%s' is in use by another program", m->settings->name);
+	}
 	free(who);
 	return r;
 }
