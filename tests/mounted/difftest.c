@@ -439,6 +439,12 @@ static void dir_of(const char *path, char *out)
 		snprintf(out, PATH_ROOM, ".");
 }
 
+/* A copy changes the second. */
+static int seen_fd(const struct side *sd, const struct step *s)
+{
+	return sd->fd[s->op == OP_COPY_RANGE ? s->slot2 : s->slot];
+}
+
 static void look(struct side *sd, const struct step *s, struct seen *v)
 {
 	char dir[PATH_ROOM];
@@ -455,7 +461,7 @@ static void look(struct side *sd, const struct step *s, struct seen *v)
 		v[3].ok = fstatat(sd->root, dir, &v[3].st, 0) == 0;
 	}
 	if (is_fd_op(s->op)) {
-		int fd = s->op == OP_COPY_RANGE ? sd->fd[s->slot2] : sd->fd[s->slot];
+		int fd = seen_fd(sd, s);
 
 		v[4].ok = fd >= 0 && fstat(fd, &v[4].st) == 0;
 	}
@@ -538,7 +544,7 @@ static void compare_seen(const struct step *s)
 		/* FUSE is not told who has fifos, devices and O_PATH descriptors open: without a name they are gone. */
 		if (i == 4 && a1->ok && a1->st.st_nlink == 0 &&
 		    ((!S_ISREG(a1->st.st_mode) && !S_ISDIR(a1->st.st_mode)) ||
-		     fcntl(sides[1].fd[s->slot], F_GETFL) & O_PATH))
+		     fcntl(seen_fd(&sides[1], s), F_GETFL) & O_PATH))
 			continue;
 		if (a1->ok != b1->ok) {
 			snprintf(text, sizeof(text), "%s exists on one side only (%s: %d, %s: %d)",
