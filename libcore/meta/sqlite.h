@@ -14,7 +14,7 @@
  *	sqlite_full.c	 what a full disk still takes
  *	sqlite_sync.c	 what makes commits durable
  *	sqlite_keep.c	 saves readers a system call
- *	sqlite_vfs.c	 writes a commit's frames with one system call
+ *	sqlite_vfs.c	 writes a commit's frames with one system call, keeps the database mapped
  *
  * Locks, in order: the writer (run.holder), ckpt_mu, keep_mu, cache.mu, a shard of the records, then leaves: sync_mu, foreign_mu, ckpt_start_mu. A connection is used by one thread at a time: the
  * writer's by who holds it, a reader's by who took it, ckpt by who holds ckpt_mu, foreign by who holds foreign_mu.
