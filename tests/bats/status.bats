@@ -124,7 +124,8 @@ transport_is() { kiseki-status --json "$V" | jq -e --arg t "$1" '.sessions | len
 	[ -z "$err" ]
 	jq -e '.sessions | length == 1 and (.[0] | has("transport") | not)' <<<"$out"
 	transport_is classic
-	chmod 755 "$T"
+	# Who may read the database, but not ask the daemon.
+	chmod a+rX "$T" "${V%.db}".*
 	cp "$bin/kiseki-status" .
 	out_err setpriv --reuid=nobody --regid=nogroup --clear-groups ./kiseki-status --json "$V"
 	[ "$status" -eq 0 ]
