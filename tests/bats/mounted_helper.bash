@@ -27,12 +27,13 @@ mounted_setup() {
 	# Nothing of the user's own may decide.
 	export KISEKI_CONFIG=/dev/null HOME=$T XDG_CONFIG_HOME=$T
 	need_fuse
-	watchdog "${LIMIT:-100}"
+	watchdog "${LIMIT:-${KISEKI_SAN:+300}}"
 }
 
 mounted_teardown() {
 	local pid
 	[ -n "${T-}" ] || return 0
+	cat "$T/too-long" 2>/dev/null || true
 	abort_all
 	for pid in ${watchdog_pid-} "${pids[@]}"; do
 		kill -KILL "$pid" 2>/dev/null || true
@@ -72,11 +73,11 @@ abort_all() {
 	done < <(mounts)
 }
 
-# Ends the connections after that many seconds, so that a hang becomes a failure.
+# watchdog [SECONDS]: ends the connections after that time, so that a hang becomes a failure.
 watchdog() {
 	(
-		sleep "$1"
-		echo "# the time of the test is over: its mounts are aborted" >&2
+		sleep "${1:-100}"
+		echo "the time of the test is over: its mounts were aborted" >"$T/too-long"
 		abort_all
 	) >/dev/null 2>&1 3>&- 4>&- &
 	watchdog_pid=$!
