@@ -46,7 +46,7 @@
 
 /* Reads of the access log that wait hold an entry each, and must leave some to others. */
 enum { DEPTH_MIN = KS_LOG_READERS + 2 };
-#define LINGER_NS (50 * 1000)
+#define LINGER_NS ((int64_t)50 * 1000)
 enum { PAGE = 4096, DEPTH_MAX = 8, DEPTH_BUDGET = 128, WORKERS = 8, RETRY_US = 10000 };
 
 #ifndef IORING_SETUP_SINGLE_ISSUER

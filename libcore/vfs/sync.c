@@ -237,6 +237,9 @@ static int64_t expire(struct ks_vfs *v)
 	for (int i = 0; i < EXPIRE_STEPS && r > 0; i++)
 		r = ks_meta_trash_expire(v->meta, &gone);
 
+	if (r < 0)
+		ks_log(KS_LOG_WARN, "trash: what was kept long enough is not freed yet: %s",
+		       ks_strerror(-r));
 	if (gone.entries)
 		ks_log(KS_LOG_INFO, "trash: %ju entries were kept long enough (%ju bytes)",
 		       (uintmax_t)gone.entries, (uintmax_t)gone.bytes);

@@ -114,7 +114,13 @@ static ssize_t read_direct(struct ks_cfile *f, uint64_t off, void *p, size_t n)
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
 		f->direct = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
 	}
-	got = f->direct > 0 ? pread(f->direct, p, n, (off_t)off) : 0;
+	if (f->direct < 0)
+		return 0;
+	got = pread(f->direct, p, n, (off_t)off);
+	if (got < 0 && errno != EINTR) {
+		close(f->direct);
+		f->direct = -1; /* not asked again for this file */
+	}
 	return ks_max(got, (ssize_t)0);
 }
 
