@@ -21,23 +21,33 @@ setup() {
 }
 teardown() { mounted_teardown; }
 
+# answered N: waits until N commands have printed their words. What is typed before that would be echoed between them.
+answered() {
+	local i
+	for ((i = 0; i < 100; i++)); do
+		(($(grep -c '@@\[.*\]' typed) >= $1)) && return
+		sleep 0.05
+	done
+}
+
 # type KEYS into SHELL, with FILE read first; each line typed is a command that prints its words as [word]
 type_into() {
-	local shell=$1 file=$2 line
+	local shell=$1 file=$2 line n=1
 	shift 2
+	: >typed
 	{
-		printf 'source %q\n' "$file"
-		sleep 0.3
+		printf 'source %q && p ready\n' "$file"
+		answered $n
 		for line; do
 			printf '%b' "$line"
 			sleep 0.1
 			printf '\n'
+			answered $((++n))
 		done
-		sleep 0.2
 		printf 'exit\n'
-	} | TERM=dumb limit 40 script -qec "$shell" /dev/null >typed 2>&1
-	# What was typed ahead may stand before it on its line.
-	tr -d '\r' <typed | sed -n 's/.*@@//p' >got
+	} | TERM=dumb limit 60 script -qec "$shell" /dev/null >>typed 2>&1
+	# What was typed ahead may stand before it on its line. The first is "ready".
+	tr -d '\r' <typed | sed -n 's/.*@@//p' | tail -n +2 >got
 	cat typed
 }
 
