@@ -604,7 +604,10 @@ int ks_meta_new_id(struct ks_meta *m, enum ks_id kind, uint64_t *out)
 
 	if (pool_take(m, kind, out))
 		return 0;
-	/* Several threads may do this at once; what is left of all batches but one is then lost. */
+	/*
+	 * Several threads may do this at once; what is left of all batches but the highest is then lost. Not of another: the pool would go on below a number that
+	 * was given out, which would count as one that is still to come (ks_meta_next_slice()).
+	 */
 	r = ks_meta_run(m, refill_body, &f);
 	if (r < 0)
 		return r == -EBADMSG ? ks_fail(r, "the counter '%s' is damaged", f.name) : r;
@@ -613,7 +616,7 @@ int ks_meta_new_id(struct ks_meta *m, enum ks_id kind, uint64_t *out)
 	struct ks_id_pool *p = &m->pools[kind];
 	KS_LOCKED(&m->mu);
 
-	if (p->next == p->end) {
+	if (p->next <= f.first) {
 		p->next = f.first + 1;
 		p->end = f.first + KS_ID_BATCH;
 	}

@@ -161,4 +161,39 @@ ON_BOTH(the_mark)
 	ks_check_eq(ks_meta_next_slice(v->m), next);
 }
 
+struct asker {
+	pthread_t t;
+	struct ks_meta *m;
+	uint64_t above; /* numbers that were not below the next one */
+};
+
+static void *ask(void *arg)
+{
+	struct asker *a = arg;
+	uint64_t id;
+
+	for (int i = 0; i < 20000; i++) {
+		ks_check_ok(ks_meta_new_slice_id(a->m, &id));
+		a->above += id >= ks_meta_next_slice(a->m);
+	}
+	return NULL;
+}
+
+/* Otherwise what has been made durable would not count as such until the numbers have passed it. */
+ON_BOTH(the_next_number_is_above_all)
+{
+	struct asker a[8];
+	uint64_t above = 0;
+
+	for (int i = 0; i < 8; i++) {
+		a[i] = (struct asker){ .m = v->m };
+		ks_check_ok(ks_thread_start(&a[i].t, "ask", ask, &a[i]));
+	}
+	for (int i = 0; i < 8; i++) {
+		pthread_join(a[i].t, NULL);
+		above += a[i].above;
+	}
+	ks_check_eq(above, 0);
+}
+
 KS_TEST_MAIN()
