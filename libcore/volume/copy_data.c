@@ -96,7 +96,8 @@ static int copy_span(struct ks_work *w, uint64_t off, uint64_t end, uint64_t *at
 /* ---- large files ---- */
 
 struct large {
-	struct ks_work *w; /* the owner's; not to be looked at once closed */
+	/* As it was at first: the owner's own changes as it reads. What it points to is not to be looked at once closed. */
+	struct ks_work w;
 	uint64_t size;
 	pthread_mutex_t mu;
 	pthread_cond_t idle;
@@ -157,8 +158,8 @@ static void copy_ranges(struct large *l, struct ks_work *w)
 /* With a source of its own, which is read in order. */
 static void help(struct large *l)
 {
-	const struct ks_copy_item *it = l->w->it;
-	struct ks_work w = *l->w;
+	const struct ks_copy_item *it = l->w.it;
+	struct ks_work w = l->w;
 
 	w.in = (struct ks_cfile){ .side = it->from->side, .fd = -1 };
 	w.buf = aligned_alloc(4096, w.chunk);
@@ -195,7 +196,7 @@ static void run_helper(struct ks_job *base)
 static void call_helpers(struct large *l)
 {
 	uint64_t ranges = (l->size + RANGE - 1) / RANGE;
-	struct ks_copy *c = l->w->c;
+	struct ks_copy *c = l->w.c;
 
 	for (unsigned int i = 0; i < HELPERS_MAX && i + 1 < c->jobs && i + 1 < ranges; i++) {
 		struct helper *h = malloc(sizeof(*h));
@@ -221,7 +222,7 @@ static int copy_large(struct ks_work *w, uint64_t *at, uint64_t *size)
 		return copy_span(w, 0, *size, at, size);
 	}
 	pthread_mutex_init(&l->mu, NULL);
-	l->w = w;
+	l->w = *w;
 	l->size = *size;
 	l->cut = UINT64_MAX;
 	l->refs = 1;
