@@ -168,11 +168,11 @@ remount_cmd() {
 	export REMOUNT_CMD="timeout 60 kiseki-umount -q '$M' && timeout 60 kiseki-mount -q --allow-other ${transport[*]} $* '$V' '$M' 3>&- 4>&-"
 }
 
-# helper NAME ARGS...: a program of tests/mounted, with a limit of $LIMIT seconds
+# helper NAME ARGS...: a program of tests/mounted, with a limit of $LIMIT seconds; a sanitizer makes it several times as slow
 helper() {
-	local name=$1
+	local name=$1 seconds=${LIMIT:-${KISEKI_SAN:+280}}
 	shift
-	limit "${LIMIT:-90}" "$helpers/$name.t" "$@"
+	limit "${seconds:-90}" "$helpers/$name.t" "$@"
 }
 
 # run_ok COMMAND...: as `run`, and the status must be 0
