@@ -25,6 +25,7 @@
  */
 #define FUSE_USE_VERSION 312
 #include "fuse/uring.h"
+#include "fuse/linger.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -46,7 +47,6 @@
 
 /* Reads of the access log that wait hold an entry each, and must leave some to others. */
 enum { DEPTH_MIN = KS_LOG_READERS + 2 };
-#define LINGER_NS ((int64_t)50 * 1000)
 enum { PAGE = 4096, DEPTH_MAX = 8, DEPTH_BUDGET = 128, WORKERS = 8, RETRY_US = 10000 };
 
 #ifndef IORING_SETUP_SINGLE_ISSUER
@@ -80,6 +80,7 @@ struct queue {
 	struct io_uring ring;
 	pthread_t thread;
 	bool started;
+	struct ks_linger linger;
 	uint64_t efd_value;
 	struct entry *ent;
 	pthread_mutex_t mu;
@@ -319,11 +320,11 @@ static void complete(struct queue *q, struct entry *e, int res)
  */
 static int linger(struct queue *q)
 {
-	int64_t until = ks_clock_mono_ns() + LINGER_NS;
-	int r = io_uring_submit_and_get_events(&q->ring);
+	bool go = ks_linger_begin(&q->linger);
+	int r = go ? io_uring_submit_and_get_events(&q->ring) : 0;
 
-	while (r >= 0 && !io_uring_cq_ready(&q->ring) && ks_clock_mono_ns() < until) {
-		sched_yield();
+	while (go && r >= 0 && !io_uring_cq_ready(&q->ring)) {
+		go = ks_linger_go_on(&q->linger);
 		if (IO_URING_READ_ONCE(*q->ring.sq.kflags) & IORING_SQ_TASKRUN)
 			r = io_uring_get_events(&q->ring);
 	}
