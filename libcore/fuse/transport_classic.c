@@ -4,7 +4,7 @@
  *
  * The kernel wakes the thread that has waited longest. With many waiting, every request of one client is served by another thread, with cold caches and
  * mostly on another CPU; with one, it and its client settle on two CPUs and wake each other from idleness twice a request, which costs more than most
- * requests. A few that take turns do best, busy machine or idle (doc/performance.md). So READERS threads wait, while the others are parked:
+ * requests. A few that take turns do best where requests take long or come from several clients. So READERS threads wait, while the others are parked:
  *
  *	reading   waits for a request; normally READERS threads
  *	serving   runs an operation. If nobody reads and requests have been waiting for several turns, it has a parked one help
@@ -12,8 +12,13 @@
  *
  * A thread that has served parks when enough others are reading. An operation may take long (a cold read, fsync, a lock): the supervisor, which is the thread in run(),
  * looks every millisecond, while there is work, whether requests wait and nobody finishes any, and unparks one. Without work it sleeps.
+ *
+ * One client that asks brief things one after the other, as most programs do with names and attributes, is served by one thread, which looks out for the next request for
+ * a moment (linger.h) before it sleeps: nobody has to be woken. The first request that is not brief, or that another one waits behind, ends that.
  */
 #include "fuse/internal.h"
+#include "fuse/linger.h"
+#include <linux/fuse.h>
 #include <malloc.h>
 #include <poll.h>
 #include <semaphore.h>
@@ -25,7 +30,8 @@
 #define IDLE_TICKS 50 /* after so many without a request the supervisor sleeps */
 #define READ_MAX 4096 /* a READ request is shorter */
 #define READERS 3
-#define BACKLOG 4 /* turns with requests waiting before another thread helps */
+#define IN_A_ROW 16 /* brief requests, with none waiting behind them: there is one client */
+#define BACKLOG 4   /* turns with requests waiting before another thread helps */
 
 /* Of the request that this thread serves. */
 static __thread const struct fuse_buf *tls_buf;
@@ -48,6 +54,7 @@ struct loop {
 	unsigned int nreading; /* atomic */
 	uint64_t served;       /* atomic: requests finished */
 	uint64_t begun;        /* atomic: requests taken */
+	unsigned int in_a_row; /* atomic: brief requests since the last other one */
 	bool stop;             /* atomic */
 	int err;               /* atomic */
 	bool asleep;           /* atomic: the supervisor waits for wake without a timer */
@@ -110,15 +117,72 @@ static void stop_all(struct loop *l, int err)
 	sem_post(&l->wake);
 }
 
-/* A request is there. */
-static void note_request(struct loop *l, unsigned int *backlog)
+/* What does not wait for a disk, another client, or a lot of data. */
+static bool is_brief(const struct fuse_buf *buf)
 {
+	const struct fuse_in_header *in = buf->mem;
+
+	if (buf->flags & FUSE_BUF_IS_FD || buf->size < sizeof(*in))
+		return false;
+	switch (in->opcode) {
+	case FUSE_READ:
+	case FUSE_READDIR:
+	case FUSE_READDIRPLUS:
+	case FUSE_FSYNC:
+	case FUSE_FSYNCDIR:
+	case FUSE_SYNCFS:
+	case FUSE_SETLKW:
+	case FUSE_IOCTL:
+	case FUSE_FALLOCATE:
+	case FUSE_LSEEK:
+	case FUSE_COPY_FILE_RANGE:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static bool one_client(const struct loop *l)
+{
+	return __atomic_load_n(&l->in_a_row, __ATOMIC_RELAXED) >= IN_A_ROW;
+}
+
+/* From now on READERS threads read. */
+static void end_row(struct loop *l)
+{
+	if (__atomic_exchange_n(&l->in_a_row, 0, __ATOMIC_RELAXED) < IN_A_ROW)
+		return;
+	for (unsigned int i = 1; i < READERS && add_reader(l); i++)
+		;
+}
+
+/* The next request is there, or it is time to sleep. */
+static void look_out(struct loop *l, struct ks_linger *g)
+{
+	bool go = ks_linger_begin(g);
+
+	/* Others want the CPU: who sleeps in the kernel comes before them when it is woken. */
+	if (!go)
+		end_row(l);
+	while (go && !requests_wait(l))
+		go = ks_linger_go_on(g) && !over(l);
+}
+
+/* A request is there. */
+static void note_request(struct loop *l, const struct fuse_buf *buf, unsigned int *backlog)
+{
+	bool wait;
+
 	__atomic_add_fetch(&l->begun, 1, __ATOMIC_RELAXED);
 	if (__atomic_load_n(&l->asleep, __ATOMIC_ACQUIRE) &&
 	    __atomic_exchange_n(&l->asleep, false, __ATOMIC_ACQ_REL))
 		sem_post(&l->wake);
-	if (l->max == 1 || __atomic_load_n(&l->nreading, __ATOMIC_RELAXED) > 0 ||
-	    !requests_wait(l)) {
+	wait = l->max > 1 && requests_wait(l);
+	if (!wait && is_brief(buf))
+		__atomic_add_fetch(&l->in_a_row, 1, __ATOMIC_RELAXED);
+	else
+		end_row(l);
+	if (!wait || __atomic_load_n(&l->nreading, __ATOMIC_RELAXED) > 0) {
 		*backlog = 0;
 	} else if (++*backlog >= BACKLOG) {
 		*backlog = 0;
@@ -131,6 +195,7 @@ static void *serve(void *arg)
 	struct worker *w = arg;
 	struct loop *l = w->l;
 	struct fuse_buf buf = { 0 };
+	struct ks_linger linger = { 0 };
 	unsigned int backlog = 0;
 	sigset_t set;
 	int r = 0;
@@ -141,11 +206,14 @@ static void *serve(void *arg)
 	sigaddset(&set, KS_FUSE_STOP_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 	while (!over(l)) {
-		if (__atomic_load_n(&l->nreading, __ATOMIC_RELAXED) >= READERS) {
+		if (__atomic_load_n(&l->nreading, __ATOMIC_RELAXED) >=
+		    (one_client(l) ? 1 : READERS)) {
 			park(l, w);
 			continue;
 		}
 		__atomic_add_fetch(&l->nreading, 1, __ATOMIC_RELAXED);
+		if (one_client(l))
+			look_out(l, &linger);
 		__atomic_store_n(&w->reading, true, __ATOMIC_RELEASE);
 		r = over(l) ? -EINTR : fuse_session_receive_buf(l->se, &buf);
 		__atomic_store_n(&w->reading, false, __ATOMIC_RELEASE);
@@ -156,7 +224,7 @@ static void *serve(void *arg)
 			stop_all(l, r);
 			break;
 		}
-		note_request(l, &backlog);
+		note_request(l, &buf, &backlog);
 		ks_fuse_process(l->f, &buf);
 		__atomic_add_fetch(&l->served, 1, __ATOMIC_RELAXED);
 	}
