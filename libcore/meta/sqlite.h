@@ -295,7 +295,9 @@ void ks_records_free(struct ks_records *r); /* NULL is fine */
 uint64_t ks_records_hash(enum ks_table t, const void *key);
 bool ks_records_get(struct ks_records *r, uint64_t gen, enum ks_table t, const void *key,
 		    struct ks_cached *out);
-/* @seq: only while it is @w's. */
+/* The directory was made by the commit that is being applied: from now on its names are all here. */
+void ks_records_mark_whole(struct ks_records *r, uint64_t gen, uint64_t dir);
+/* @seq: only while it is @w's. An absent one may be told by its directory's mark instead of being stored. */
 void ks_records_put(struct ks_records *r, const struct ks_cache_window *w,
 		    const _Atomic uint64_t *seq, enum ks_table t, const void *rec, bool found);
 void ks_records_drop(struct ks_records *r, enum ks_table t, const void *key);

@@ -28,6 +28,7 @@
 #include "meta/sqlite.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #define BYTES_DEFAULT (16 * KS_MIB)
 #define HEADER_WORDS 12 /* of one copy; the other follows */
@@ -334,9 +335,10 @@ static void apply(struct ks_sqlite_cache *c, const struct ks_write *w)
 	case KS_W_DEL:
 	case KS_W_DEL_PREFIX:
 		/* A name that is gone is often made again, an inode never. */
-		ks_records_drop(c->records, w->table, w->rec);
 		if (w->table == KS_T_DENTRY)
 			ks_records_put(c->records, &now, NULL, w->table, w->rec, false);
+		else
+			ks_records_drop(c->records, w->table, w->rec);
 		break;
 	case KS_W_UPDATE:
 		if (w->table == KS_T_INODE)
@@ -346,6 +348,18 @@ static void apply(struct ks_sqlite_cache *c, const struct ks_write *w)
 		break;
 	case KS_W_NEED_EMPTY:
 		break;
+	}
+}
+
+/* Directories that have been made, before their names come. */
+static void mark_new_dirs(struct ks_sqlite_cache *c)
+{
+	for (uint32_t i = 0; i < c->nlog; i++) {
+		const struct ks_write *w = &c->log[i];
+		const struct ks_rec_inode *n = w->rec;
+
+		if (w->kind == KS_W_INSERT && w->table == KS_T_INODE && S_ISDIR(n->mode))
+			ks_records_mark_whole(c->records, atomic_load(&c->gen), n->ino);
 	}
 }
 
@@ -376,6 +390,7 @@ void ks_sqlite_cache_committed(struct ks_sqlite *sq, bool ok)
 	    (!c->frames && c->log_headers != headers))
 		same = false;
 	if (same) {
+		mark_new_dirs(c);
 		for (uint32_t i = 0; i < c->nlog; i++)
 			apply(c, &c->log[i]);
 	} else {

@@ -5,6 +5,12 @@
  * Shards by the key's hash, each a mutex and a table of chains that grows with what it holds. A record carries the generation it was stored in;
  * one of another generation is as good as not there, so the whole table is emptied by counting the generation up. A shard that is full gives up
  * what was not asked for since its clock's hand passed last; the hand walks over the chains. Absence is stored as well as presence.
+ *
+ * Of a directory that was made here all names are in the table, as long as none of them was given up: then what is not there does not exist. Such directories are marked, in a
+ * small table of their own without a lock: two directories with one place in it are not both marked.
+ *
+ *	A mark	is made when the directory's inode is inserted (it has no names then), by who applies a commit, before the names of that commit.
+ *	It goes	before a name goes that still exists: who does not find the name any more does not find the mark either.
  */
 #include "meta/sqlite.h"
 
@@ -49,8 +55,15 @@ struct shard {
 	char apart[64];       /* from the next one's cache line */
 };
 
+#define WHOLE_DIRS 4096 /* a power of two */
+
+struct whole {
+	_Atomic uint64_t dir, gen; /* gen 0: no directory */
+};
+
 struct ks_records {
 	size_t shard_max;
+	struct whole whole[WHOLE_DIRS];
 	struct shard s[SHARDS];
 };
 
@@ -113,6 +126,42 @@ static bool same_key(const struct node *e, enum ks_table t, uint64_t hash, const
 	       memcmp(have->name, d->name.p, d->name.n) == 0;
 }
 
+/* ---- directories of which all names are here ---- */
+
+static struct whole *whole_slot(struct ks_records *r, uint64_t dir)
+{
+	return &r->whole[ks_mix64(dir) & (WHOLE_DIRS - 1)];
+}
+
+void ks_records_mark_whole(struct ks_records *r, uint64_t gen, uint64_t dir)
+{
+	struct whole *w = whole_slot(r, dir);
+
+	/* Who looks while this goes on finds that a commit was applied (seq), and does not use what it found. */
+	atomic_store(&w->gen, 0);
+	atomic_store(&w->dir, dir);
+	atomic_store(&w->gen, gen + 1);
+}
+
+static bool is_whole(struct ks_records *r, uint64_t gen, uint64_t dir)
+{
+	struct whole *w = whole_slot(r, dir);
+
+	return atomic_load(&w->gen) == gen + 1 && atomic_load(&w->dir) == dir;
+}
+
+/* A name of it that exists is about to be given up, or could not be stored. */
+static void not_whole(struct ks_records *r, uint64_t dir)
+{
+	struct whole *w = whole_slot(r, dir);
+
+	/* Another one that is marked here at this moment loses its mark: a pity, no more. */
+	if (atomic_load(&w->dir) == dir)
+		atomic_store(&w->gen, 0);
+}
+
+/* ---- records ---- */
+
 /* Needs the shard. The place where it hangs; NULL: it is not there. */
 static struct node **find(struct shard *s, enum ks_table t, uint64_t hash, const void *key)
 {
@@ -128,10 +177,12 @@ static struct node **find(struct shard *s, enum ks_table t, uint64_t hash, const
 }
 
 /* Needs the shard. */
-static void unhang(struct shard *s, struct node **at)
+static void unhang(struct ks_records *r, struct shard *s, struct node **at)
 {
 	struct node *e = *at;
 
+	if (e->table == KS_T_DENTRY && e->found)
+		not_whole(r, ((struct dentry_node *)(void *)e)->parent);
 	*at = e->next;
 	s->n--;
 	s->bytes -= e->bytes;
@@ -161,9 +212,9 @@ static void grow(struct shard *s)
 }
 
 /* Needs the shard. Every record goes at the latest when the hand comes by for the second time. */
-static void make_room(struct shard *s, size_t need, size_t most, uint64_t gen)
+static void make_room(struct ks_records *r, struct shard *s, size_t need, uint64_t gen)
 {
-	while (s->n && s->bytes + need > most) {
+	while (s->n && s->bytes + need > r->shard_max) {
 		struct node **at = &s->chains[s->hand++ & (s->nchains - 1)];
 
 		while (*at) {
@@ -171,7 +222,7 @@ static void make_room(struct shard *s, size_t need, size_t most, uint64_t gen)
 				(*at)->used = false;
 				at = &(*at)->next;
 			} else {
-				unhang(s, at);
+				unhang(r, s, at);
 			}
 		}
 	}
@@ -192,7 +243,7 @@ static struct node *obtain(struct ks_records *r, struct shard *s, enum ks_table 
 		return *at;
 	if (s->n >= s->nchains)
 		grow(s);
-	make_room(s, bytes + MALLOC_COST, r->shard_max, gen);
+	make_room(r, s, bytes + MALLOC_COST, gen);
 	if (!s->nchains || s->bytes + bytes + MALLOC_COST > r->shard_max)
 		return NULL;
 	e = malloc(bytes);
@@ -235,8 +286,11 @@ bool ks_records_get(struct ks_records *r, uint64_t gen, enum ks_table t, const v
 
 	KS_LOCKED(&s->mu);
 	at = find(s, t, hash, key);
-	if (!at || (*at)->gen != gen)
-		return false;
+	if (!at || (*at)->gen != gen) {
+		out->dentry_found = false;
+		return t == KS_T_DENTRY &&
+		       is_whole(r, gen, ((const struct ks_rec_dentry *)key)->parent);
+	}
 	(*at)->used = true;
 	if (t == KS_T_INODE) {
 		out->inode_found = (*at)->found;
@@ -248,6 +302,25 @@ bool ks_records_get(struct ks_records *r, uint64_t gen, enum ks_table t, const v
 		out->type = ((struct dentry_node *)(void *)*at)->type;
 	}
 	return true;
+}
+
+/* Needs the shard. It does not exist, which its directory's mark says. */
+static void forget_name(struct ks_records *r, struct shard *s, uint64_t hash,
+			const struct ks_rec_dentry *d)
+{
+	struct node **at = find(s, KS_T_DENTRY, hash, d);
+
+	if (!at)
+		return;
+	(*at)->found = false;
+	unhang(r, s, at);
+}
+
+/* One that exists cannot be stored. */
+static void lost(struct ks_records *r, enum ks_table t, const void *rec)
+{
+	if (t == KS_T_DENTRY)
+		not_whole(r, ((const struct ks_rec_dentry *)rec)->parent);
 }
 
 void ks_records_put(struct ks_records *r, const struct ks_cache_window *w,
@@ -262,16 +335,25 @@ void ks_records_put(struct ks_records *r, const struct ks_cache_window *w,
 	/* A commit that is applied from now on waits for the shard, and changes what is stored here. */
 	if (seq && atomic_load(seq) != w->seq)
 		return;
+	if (!found && t == KS_T_DENTRY &&
+	    is_whole(r, w->gen, ((const struct ks_rec_dentry *)rec)->parent)) {
+		forget_name(r, s, hash, rec);
+		return;
+	}
 	if (found && !storable(t, rec)) {
 		struct node **at = find(s, t, hash, rec);
 
 		if (at)
-			unhang(s, at);
+			unhang(r, s, at);
+		lost(r, t, rec);
 		return;
 	}
 	e = obtain(r, s, t, hash, rec, w->gen);
-	if (!e)
+	if (!e) {
+		if (found)
+			lost(r, t, rec);
 		return;
+	}
 	e->gen = w->gen;
 	e->found = found;
 	if (t == KS_T_INODE) {
@@ -293,7 +375,7 @@ void ks_records_drop(struct ks_records *r, enum ks_table t, const void *key)
 	KS_LOCKED(&s->mu);
 	at = find(s, t, hash, key);
 	if (at)
-		unhang(s, at);
+		unhang(r, s, at);
 }
 
 /* ks_upd_apply() as long as it and SQL agree: a sum or a column that is too small for its value is left to the database to judge. */
@@ -325,7 +407,7 @@ void ks_records_update(struct ks_records *r, uint64_t gen, const struct ks_rec_i
 	for (unsigned int i = 0; i < n; i++) {
 		/* One that is updated cannot be absent: then do not trust it. */
 		if ((*at)->gen != gen || !(*at)->found || !update_agrees(rec, &u[i])) {
-			unhang(s, at);
+			unhang(r, s, at);
 			return;
 		}
 		ks_upd_apply(KS_T_INODE, rec, &u[i], 1);

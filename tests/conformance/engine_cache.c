@@ -498,13 +498,15 @@ KS_TEST(threads_beside_another_process)
 #define INOS 300
 #define NAMES 40
 
+static uint64_t first_dir = 1; /* of the three that names are in */
+
 static struct ks_rec_dentry name_of(uint64_t dice, char *buf)
 {
 	uint64_t k = dice % NAMES;
 	size_t n = 1 + k * 254 / (NAMES - 1);
 
 	memset(buf, 'a' + (int)(k % 26), n);
-	return (struct ks_rec_dentry){ .parent = 1 + k % 3,
+	return (struct ks_rec_dentry){ .parent = first_dir + k % 3,
 				       .hash = 16 + k / 2,
 				       .name = { buf, n },
 				       .ino = 1 + dice / NAMES % INOS,
@@ -567,6 +569,24 @@ static int change(struct ks_txn *t, void *arg)
 	return *(const uint64_t *)arg % 13 ? 0 : -ECANCELED;
 }
 
+/* Three directories that were not there, the names of one of them first. */
+static int make_dirs(struct ks_txn *t, void *arg)
+{
+	char buf[256];
+
+	for (uint64_t k = 0; k < 9; k++) {
+		struct ks_rec_dentry d = name_of(*(const uint64_t *)arg + k, buf);
+
+		ks_txn_put(t, KS_T_DENTRY, &d);
+	}
+	for (uint64_t k = 0; k < 3; k++) {
+		struct ks_rec_inode i = { .ino = first_dir + k, .mode = S_IFDIR | 0755 };
+
+		ks_txn_insert(t, KS_T_INODE, &i);
+	}
+	return 0;
+}
+
 static bool compare(struct ks_engine *a, struct ks_engine *b, uint64_t dice)
 {
 	char buf[256];
@@ -590,7 +610,8 @@ static bool compare(struct ks_engine *a, struct ks_engine *b, uint64_t dice)
 	       d[0].type == d[1].type;
 }
 
-static void against_plain(uint64_t cache)
+/* @dirs: names lie in directories that are made meanwhile, and known as a whole. */
+static void against_plain(uint64_t cache, bool dirs)
 {
 	struct ks_engine_opts ro = { .readonly = true };
 	struct ks_engine *e, *plain, *reader = NULL;
@@ -604,6 +625,10 @@ static void against_plain(uint64_t cache)
 		int r = ks_engine_run(i % 100 == 99 ? plain : e, change, &dice);
 
 		ks_check(r == 0 || r == -ECANCELED);
+		if (dirs && i % 150 == 0) {
+			first_dir = 1000 + 3 * i;
+			ks_check_ok(ks_engine_run(e, make_dirs, &dice));
+		}
 		for (int k = 0; k < 4; k++) {
 			ks_check(compare(e, plain, ks_mix64(dice + (uint64_t)k)));
 			ks_check(compare(reader, plain, ks_mix64(dice + (uint64_t)k % 2)));
@@ -613,17 +638,55 @@ static void against_plain(uint64_t cache)
 	ks_engine_close(reader);
 	ks_engine_close(plain);
 	ks_engine_close(e);
+	first_dir = 1;
 }
 
 KS_TEST(it_answers_as_the_database)
 {
-	against_plain(0);
+	against_plain(0, false);
+	against_plain(0, true);
 }
 
 KS_TEST(a_small_cache_answers_as_the_database)
 {
-	against_plain(96 * 1024);
-	against_plain(1);
+	against_plain(96 * 1024, false);
+	against_plain(96 * 1024, true);
+	against_plain(1, false);
+	against_plain(1, true);
+}
+
+/* What a new directory does not have costs no question, until one of its names had to be given up. */
+KS_TEST(a_new_directory_is_known_as_a_whole)
+{
+	char buf[256];
+	uint64_t dice = 0, hits, misses, h, m;
+	struct ks_engine *e;
+	struct ks_rec_dentry d;
+	struct ks_read r = { .table = KS_T_DENTRY, .rec = &d };
+
+	fresh();
+	e = open_with(false, 0);
+	ks_check_ok(ks_engine_run(e, step, NULL));
+	ks_check_ok(ks_engine_run(e, step, NULL));
+	first_dir = 1000;
+	ks_check_ok(ks_engine_run(e, make_dirs, &dice));
+	stats(e, &hits, &misses);
+	for (uint64_t k = 0; k < NAMES; k++) {
+		d = name_of(k, buf);
+		ks_check_ok(ks_engine_read(e, &r, 1, NULL));
+		ks_check_eq(r.found, k < 9);
+	}
+	stats(e, &h, &m);
+	ks_check_eq(m, misses);
+	ks_check_eq(h, hits + NAMES);
+	/* Another process makes a name. */
+	raw("INSERT INTO dentry(parent, hash, name, ino, type) VALUES(1000, 1, x'666f726569676e', "
+	    "7, 8)");
+	d = (struct ks_rec_dentry){ .parent = 1000, .hash = 1, .name = { "foreign", 7 } };
+	ks_check_ok(ks_engine_read(e, &r, 1, NULL));
+	ks_check(r.found);
+	ks_engine_close(e);
+	first_dir = 1;
 }
 
 /* ---- a full disk ---- */
