@@ -33,6 +33,7 @@ struct pages {
 	char name[CRASH_NAME];
 	uint64_t generation, now[CRASH_PAGES];
 	int unsynced[CRASH_PAGES]; /* the directory through which it was written last; -1: synced */
+	bool named;                /* the log says that there may be such a file */
 };
 
 static const char *dir, *cp_to, *log_path;
@@ -352,8 +353,13 @@ static void in_place(struct rng *r, struct pages *f, bool sync)
 {
 	unsigned n = 1 + (unsigned)below(r, 4);
 	int at = also_fd >= 0 && one_in(r, 2) ? also_fd : dir_fd;
-	int fd = must_open_at(at, f->name, O_CREAT | (one_in(r, 2) ? O_WRONLY : O_RDWR));
+	int fd;
 
+	/* The call may make it, and not return. */
+	if (!f->named)
+		put_log('W', f->name, 0, 0, 0);
+	f->named = true;
+	fd = must_open_at(at, f->name, O_CREAT | (one_in(r, 2) ? O_WRONLY : O_RDWR));
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t from = below(r, CRASH_PAGES);
 		uint64_t run = 1 + below(r, one_in(r, 4) ? 100 : 3);
