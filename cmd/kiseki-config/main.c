@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kiseki-config: show and change a volume's settings. */
+#include "base/array.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "cli/cmd.h"
@@ -121,7 +122,7 @@ struct line {
 
 struct lines {
 	struct line *v;
-	size_t n;
+	size_t n, cap;
 };
 
 static void lines_clear(struct lines *l)
@@ -136,8 +137,7 @@ static void lines_clear(struct lines *l)
 static int take_line(void *arg, const char *key, const char *value)
 {
 	struct lines *l = arg;
-	struct line *more;
-	char *copy = strdup(value);
+	char *copy = strdup(value), *name;
 	size_t i = 0;
 
 	if (!copy)
@@ -149,16 +149,12 @@ static int take_line(void *arg, const char *key, const char *value)
 		l->v[i].value = copy;
 		return ks_cmd_default(NULL, key, value);
 	}
-	more = realloc(l->v, (l->n + 1) * sizeof(*more));
-	if (more) {
-		l->v = more;
-		more[l->n] = (struct line){ .key = strdup(key), .value = copy };
-	}
-	if (!more || !more[l->n].key) {
+	name = ks_array_room(&l->v, l->n, &l->cap) == 0 ? strdup(key) : NULL;
+	if (!name) {
 		free(copy);
 		return -ENOMEM;
 	}
-	l->n++;
+	l->v[l->n++] = (struct line){ .key = name, .value = copy };
 	return ks_cmd_default(NULL, key, value);
 }
 

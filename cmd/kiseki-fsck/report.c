@@ -53,7 +53,7 @@ static int put_text(struct ks_buf *b, const struct ks_fsck_problem *p)
 		if (i)
 			r = ks_buf_printf(b, "%s", i == 1 ? " (link: " : ", ");
 		if (r == 0)
-			r = put_name(b, p->paths[i], p->path_lens[i]);
+			r = put_name(b, p->paths[i].p, p->paths[i].n);
 	}
 	if (r == 0 && p->npaths > 1)
 		r = ks_buf_append(b, ")", 1);
@@ -75,7 +75,7 @@ static void add_paths(json_t *j, const struct ks_fsck_problem *p)
 	for (size_t i = 0; i < p->npaths; i++) {
 		json_t *one = json_object();
 
-		if (one && ks_json_name(one, "p", p->paths[i], p->path_lens[i]) == 0) {
+		if (one && ks_json_name(one, "p", p->paths[i].p, p->paths[i].n) == 0) {
 			json_t *b64 = json_object_get(one, "p_b64");
 
 			json_array_append(paths, json_object_get(one, "p"));

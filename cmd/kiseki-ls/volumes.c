@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* volumes.c: the volumes that have names here, and with -l where their metadata is. */
+#include "base/array.h"
 #include "cli/cmd.h"
 #include "cli/json.h"
 #include "ls.h"
@@ -10,7 +11,7 @@
 
 struct names {
 	char **p;
-	size_t n;
+	size_t n, cap;
 	bool failed;
 };
 
@@ -24,17 +25,14 @@ static void names_clear(struct names *all)
 static void take(void *p, const char *name)
 {
 	struct names *all = p;
-	char **more = realloc(all->p, (all->n + 1) * sizeof(*more));
 	char *copy = strdup(name);
 
-	if (more)
-		all->p = more;
-	if (more && copy) {
-		all->p[all->n++] = copy;
+	if (!copy || ks_array_room(&all->p, all->n, &all->cap) < 0) {
+		free(copy);
+		all->failed = true;
 		return;
 	}
-	free(copy);
-	all->failed = true;
+	all->p[all->n++] = copy;
 }
 
 static int compare(const void *a, const void *b)

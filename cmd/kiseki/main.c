@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kiseki: runs kiseki-COMMAND, from its own directory or from PATH. */
+#include "base/array.h"
 #include "base/buf.h"
 #include "cli/cmd.h"
 #include <ctype.h>
@@ -31,7 +32,7 @@ static const struct ks_cmd cmd = {
 /* Every command found, sorted, each once. */
 struct names {
 	char **p;
-	size_t n;
+	size_t n, cap;
 };
 
 static void add_dir(struct names *all, const char *dir)
@@ -41,17 +42,14 @@ static void add_dir(struct names *all, const char *dir)
 
 	while (d && (e = readdir(d))) { // NOLINT(concurrency-mt-unsafe)
 		KS_AUTO(ks_freep) char *path = NULL;
-		char **more;
 
 		if (strncmp(e->d_name, "kiseki-", 7) != 0 || !e->d_name[7])
 			continue;
 		path = ks_asprintf("%s/%s", dir, e->d_name);
 		if (!path || access(path, X_OK) < 0)
 			continue;
-		more = realloc(all->p, (all->n + 1) * sizeof(*more));
-		if (!more)
+		if (ks_array_room(&all->p, all->n, &all->cap) < 0)
 			break;
-		all->p = more;
 		all->p[all->n] = strdup(e->d_name + 7);
 		all->n += all->p[all->n] != NULL;
 	}

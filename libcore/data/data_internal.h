@@ -97,11 +97,12 @@ struct fchunk {
 	struct ks_hnode node; /* key: the chunk's number */
 	/* Uncommitted slices in the order they were made. Those before first_open are frozen. */
 	struct dirty_ext *v;
-	uint32_t n, cap, first_open;
+	size_t cap;
+	uint32_t n, first_open;
 	bool loading;          /* somebody is asking the host for the map */
 	struct cmap *map;      /* NULL: not known */
 	struct ks_extent *add; /* committed by this file since map was built; sums are owned */
-	uint32_t nadd, cap_add;
+	size_t nadd, cap_add;
 };
 
 /* A writer's range, on its stack. In arrival order: one goes ahead when nothing that overlaps it stands before it. */

@@ -6,6 +6,7 @@
  * exactly one is added to them: its slices wait in fchunk.add until somebody reads. When the counter moved by more, somebody else changed the inode
  * too, and the maps are dropped. A map that the host returns is kept only when its counter fits.
  */
+#include "base/array.h"
 #include "data/data_internal.h"
 
 #define ADD_MAX 8192u /* slices waiting to be merged; more: forget the map */
@@ -213,15 +214,8 @@ static void add_one(struct ks_file *f, struct fchunk *c, const struct slice *s)
 			       .pack = s->pack,
 			       .pack_off = s->pack_off };
 
-	if (c->nadd == c->cap_add && c->nadd < ADD_MAX) {
-		uint32_t cap = c->cap_add ? c->cap_add * 2 : 4;
-		struct ks_extent *add = realloc(c->add, cap * sizeof(*add));
+	bool room = c->nadd < ADD_MAX && ks_array_room(&c->add, c->nadd, &c->cap_add) == 0;
 
-		if (add) {
-			c->add = add;
-			c->cap_add = cap;
-		}
-	}
 	if (s->pack) {
 		size_t size = ks_pages_of(s->len) * sizeof(uint32_t);
 
@@ -229,7 +223,7 @@ static void add_one(struct ks_file *f, struct fchunk *c, const struct slice *s)
 		if (e.sums)
 			memcpy(e.sums, s->sums, size);
 	}
-	if (c->nadd == c->cap_add || (s->pack && !e.sums)) {
+	if (!room || (s->pack && !e.sums)) {
 		free(e.sums);
 		forget_map(f, c);
 		return;

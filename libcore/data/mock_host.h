@@ -5,6 +5,7 @@
 #ifndef KS_DATA_MOCK_HOST_H
 #define KS_DATA_MOCK_HOST_H
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/thread.h"
 #include "data/data.h"
@@ -121,12 +122,8 @@ static inline void mock_add_layer(struct mock *m, uint64_t ino, uint64_t chunk, 
 {
 	struct mock_inode *in = &m->ino[ino];
 
-	if (in->n == in->cap) {
-		in->cap = in->cap ? in->cap * 2 : 64;
-		in->v = realloc(in->v, in->cap * sizeof(*in->v));
-		if (!in->v)
-			abort();
-	}
+	if (ks_array_room(&in->v, in->n, &in->cap) < 0)
+		abort();
 	in->v[in->n++] = (struct mock_layer){ .chunk = chunk, .e = e };
 }
 
@@ -138,12 +135,8 @@ static inline void mock_add_blocks(struct mock *m, const struct ks_commit_slice 
 	for (uint32_t b = 0; b < ks_blocks_of(s->len, s->block_size); b++) {
 		struct mock_block *mb;
 
-		if (m->nblocks == m->cap_blocks) {
-			m->cap_blocks = m->cap_blocks ? m->cap_blocks * 2 : 64;
-			m->blocks = realloc(m->blocks, m->cap_blocks * sizeof(*m->blocks));
-			if (!m->blocks)
-				abort();
-		}
+		if (ks_array_room(&m->blocks, m->nblocks, &m->cap_blocks) < 0)
+			abort();
 		mb = &m->blocks[m->nblocks++];
 		mb->slice = s->slice;
 		mb->idx = b;

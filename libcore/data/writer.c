@@ -6,6 +6,7 @@
  * waiting in between; when the pool is out it gives everything back, waits, and starts over. So a slice in a writer's hand is always about to
  * be let go, a flush may wait for that, and a piece happens as a whole or not at all.
  */
+#include "base/array.h"
 #include "data/data_internal.h"
 
 struct part {
@@ -57,15 +58,8 @@ static struct slice *add_slice(struct ks_file *f, struct fchunk *c, uint32_t pos
 {
 	struct slice *s;
 
-	if (c->n == c->cap) {
-		uint32_t cap = c->cap ? c->cap * 2 : 8;
-		struct dirty_ext *v = realloc(c->v, cap * sizeof(*v));
-
-		if (!v)
-			return NULL;
-		c->v = v;
-		c->cap = cap;
-	}
+	if (ks_array_room(&c->v, c->n, &c->cap) < 0)
+		return NULL;
 	s = ks_slice_new(f->d, f->ino, c->node.key, pos);
 	if (!s)
 		return NULL;

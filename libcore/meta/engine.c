@@ -5,6 +5,7 @@
  */
 #include "meta/engine_ops.h"
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -169,19 +170,6 @@ struct ks_arena *ks_txn_arena(struct ks_txn *t)
 	return &t->arena;
 }
 
-static void *grow(struct ks_arena *a, void *old, uint32_t n, uint32_t *cap, size_t size)
-{
-	uint32_t want = *cap ? *cap * 2 : 8;
-	void *p = ks_arena_alloc(a, want * size);
-
-	if (!p)
-		return NULL;
-	if (n)
-		memcpy(p, old, n * size);
-	*cap = want;
-	return p;
-}
-
 static struct ks_write *write_add(struct ks_txn *t, enum ks_write_kind kind, enum ks_table tb,
 				  const void *rec, unsigned int ncol)
 {
@@ -189,14 +177,9 @@ static struct ks_write *write_add(struct ks_txn *t, enum ks_write_kind kind, enu
 
 	if (t->err < 0)
 		return NULL;
-	if (t->nw == t->capw) {
-		struct ks_write *more = grow(&t->arena, t->w, t->nw, &t->capw, sizeof(*more));
-
-		if (!more) {
-			t->err = -ENOMEM;
-			return NULL;
-		}
-		t->w = more;
+	if (ks_arena_room(&t->arena, &t->w, t->nw, &t->capw) < 0) {
+		t->err = -ENOMEM;
+		return NULL;
 	}
 	w = &t->w[t->nw];
 	*w = (struct ks_write){ .kind = (uint8_t)kind, .table = (uint8_t)tb };
@@ -267,14 +250,8 @@ void ks_txn_update(struct ks_txn *t, enum ks_table tb, const void *key, const st
 
 static struct ks_seen *seen_add(struct ks_txn *t)
 {
-	if (t->nseen == t->capseen) {
-		struct ks_seen *more =
-			grow(&t->arena, t->seen, t->nseen, &t->capseen, sizeof(*more));
-
-		if (!more)
-			return NULL;
-		t->seen = more;
-	}
+	if (ks_arena_room(&t->arena, &t->seen, t->nseen, &t->capseen) < 0)
+		return NULL;
 	t->seen[t->nseen] = (struct ks_seen){ 0 };
 	return &t->seen[t->nseen++];
 }
@@ -388,7 +365,7 @@ static int scan_wrap(struct ks_txn *t, const struct ks_scan *s, struct ks_scan *
 static int fetch_recorded(struct ks_txn *t, struct ks_read *r, size_t n, const struct ks_scan *s,
 			  size_t ns)
 {
-	uint32_t before = t->nseen;
+	size_t before = t->nseen;
 	struct ks_scan *w = NULL;
 	int ret = 0;
 

@@ -63,9 +63,9 @@ struct ks_txn {
 	struct ks_engine *e;
 	struct ks_arena arena;
 	struct ks_write *w; /* arena; grown by doubling */
-	uint32_t nw, capw;
+	size_t nw, capw;
 	struct ks_seen *seen;
-	uint32_t nseen, capseen;
+	size_t nseen, capseen;
 	uint32_t
 		batches; /* read batches that left something in seen: one is a snapshot and needs no proof */
 	int err;     /* -ENOMEM of a buffered write */

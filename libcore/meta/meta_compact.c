@@ -10,6 +10,7 @@
  * Neither the content nor the inode changes, and the change counter stays: maps that others have cached name slices that are freed now, and are
  * forgotten before those are deleted, as always (meta_delete.c).
  */
+#include "base/array.h"
 #include "meta/meta_internal.h"
 
 #include <stdlib.h>
@@ -249,7 +250,7 @@ struct weave {
 	const struct ks_row *rows;
 	struct ks_arena *a;
 	struct woven *v;
-	uint32_t n, cap;
+	size_t n, cap;
 	size_t at_new;    /* the first copied range that ends behind the place */
 	uint32_t at_seen; /* the first piece of what was copied that does */
 };
@@ -264,17 +265,8 @@ static int weave_add(struct weave *w, struct woven x)
 		last->len += x.len;
 		return 0;
 	}
-	if (w->n == w->cap) {
-		uint32_t cap = w->cap ? w->cap * 2 : 64;
-		struct woven *v = ks_arena_alloc(w->a, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		if (w->n)
-			memcpy(v, w->v, w->n * sizeof(*v));
-		w->v = v;
-		w->cap = cap;
-	}
+	if (ks_arena_room(w->a, &w->v, w->n, &w->cap) < 0)
+		return -ENOMEM;
 	w->v[w->n++] = x;
 	return 0;
 }

@@ -2,6 +2,7 @@
 /*
  * meta_data.c: a file's content as metadata sees it: the map of a chunk, block checksums, where data and holes are.
  */
+#include "base/array.h"
 #include "meta/meta_internal.h"
 
 #include <stdlib.h>
@@ -17,7 +18,7 @@ struct layers {
 	struct ks_arena *a;
 	struct ks_rec_slice slice;
 	struct ks_extent *v; /* arena */
-	uint32_t n, cap;
+	size_t n, cap;
 	uint64_t damaged; /* a slice that is missing or whose record is wrong */
 };
 
@@ -55,17 +56,8 @@ static int layer_one(void *arg, const void *rec, const struct ks_rec_inode *node
 	struct ks_extent *e;
 
 	(void)node;
-	if (l->n == l->cap) {
-		uint32_t cap = l->cap ? l->cap * 2 : 16;
-		struct ks_extent *v = ks_arena_alloc(l->a, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		if (l->n)
-			memcpy(v, l->v, l->n * sizeof(*v));
-		l->v = v;
-		l->cap = cap;
-	}
+	if (ks_arena_room(l->a, &l->v, l->n, &l->cap) < 0)
+		return -ENOMEM;
 	e = &l->v[l->n++];
 	*e = (struct ks_extent){ .pos = x->pos, .len = x->len, .slice = x->slice, .off = x->off };
 	if (!x->slice)
@@ -269,17 +261,8 @@ static int seek_one(void *arg, const void *rec, const struct ks_rec_inode *node)
 	if (s->hole && x->chunk * KS_CHUNK_SIZE > s->at)
 		return 1;
 	s->chunk = x->chunk;
-	if (s->l.n == s->l.cap) {
-		uint32_t cap = s->l.cap ? s->l.cap * 2 : 16;
-		struct ks_extent *v = ks_arena_alloc(s->l.a, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		if (s->l.n)
-			memcpy(v, s->l.v, s->l.n * sizeof(*v));
-		s->l.v = v;
-		s->l.cap = cap;
-	}
+	if (ks_arena_room(s->l.a, &s->l.v, s->l.n, &s->l.cap) < 0)
+		return -ENOMEM;
 	e = &s->l.v[s->l.n++];
 	*e = (struct ks_extent){ .pos = x->pos, .len = x->len, .slice = x->slice, .off = x->off };
 	return 0;

@@ -12,6 +12,7 @@
  *
  * What waits to be trimmed is remembered in memory only, and not all of it: compaction finds the rest.
  */
+#include "base/array.h"
 #include "meta/meta_internal.h"
 
 #include <stdlib.h>
@@ -142,15 +143,8 @@ static int unsettled_one(void *arg, const void *rec, const struct ks_rec_inode *
 	if (row.s.session == atomic_load(&u->m->session) || is_durable(u->m, &u->marks, &row) ||
 	    (u->n && u->v[u->n - 1].slice == row.s.id))
 		return 0;
-	if (u->n == u->cap) {
-		size_t cap = u->cap ? u->cap * 2 : 16;
-		struct ks_free_item *v = realloc(u->v, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		u->v = v;
-		u->cap = cap;
-	}
+	if (ks_array_room(&u->v, u->n, &u->cap) < 0)
+		return -ENOMEM;
 	u->v[u->n++] = (struct ks_free_item){ .slice = row.s.id,
 					      .len = row.s.len,
 					      .block_size = row.s.block_size,

@@ -3,23 +3,12 @@
  * meta_extent.c: what commit, truncate, fallocate, copy and deletion share: extents read with their slices, holes cut into them, and the
  * references to slices summed up.
  */
+#include "base/array.h"
 #include "meta/meta_internal.h"
 
 #include <stdlib.h>
 
 /* ---- reading ---- */
-
-static void *grown(struct ks_arena *a, const void *old, uint32_t n, uint32_t *cap, size_t size)
-{
-	uint32_t want = *cap ? *cap * 2 : 16;
-	void *p = ks_arena_alloc(a, (size_t)want * size);
-
-	if (p && n)
-		memcpy(p, old, n * size);
-	if (p)
-		*cap = want;
-	return p;
-}
 
 static int rows_one(void *arg, const void *rec, const struct ks_rec_inode *node)
 {
@@ -37,13 +26,8 @@ static int rows_one(void *arg, const void *rec, const struct ks_rec_inode *node)
 	}
 	if (rows->budget)
 		--*rows->budget;
-	if (rows->n == rows->cap) {
-		struct ks_row *v = grown(rows->a, rows->v, rows->n, &rows->cap, sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		rows->v = v;
-	}
+	if (ks_arena_room(rows->a, &rows->v, rows->n, &rows->cap) < 0)
+		return -ENOMEM;
 	rows->v[rows->n] = (struct ks_row){ .e = *e };
 	if (e->slice)
 		rows->v[rows->n].s = rows->slice;
@@ -161,13 +145,8 @@ int ks_refs_add(struct ks_refs *r, const struct ks_rec_slice *s, int64_t delta)
 {
 	if (!s->id)
 		return 0;
-	if (r->n == r->cap) {
-		struct ks_ref *v = grown(r->a, r->v, r->n, &r->cap, sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		r->v = v;
-	}
+	if (ks_arena_room(r->a, &r->v, r->n, &r->cap) < 0)
+		return -ENOMEM;
 	r->v[r->n++] = (struct ks_ref){ .s = *s, .delta = delta };
 	return 0;
 }

@@ -2,9 +2,8 @@
 /*
  * meta_falloc.c: holes made on purpose, and ranges shared between files.
  */
+#include "base/array.h"
 #include "meta/meta_internal.h"
-
-#include <stdlib.h>
 
 /* ---- fallocate ---- */
 
@@ -146,17 +145,8 @@ struct copy {
 
 static int piece_add(struct copy *c, struct ks_rec_extent e, const struct ks_rec_slice *s)
 {
-	if (c->n == c->cap) {
-		size_t cap = c->cap ? c->cap * 2 : 16;
-		struct ks_rec_extent *v = ks_arena_alloc(c->refs.a, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		if (c->n)
-			memcpy(v, c->e, c->n * sizeof(*v));
-		c->e = v;
-		c->cap = cap;
-	}
+	if (ks_arena_room(c->refs.a, &c->e, c->n, &c->cap) < 0)
+		return -ENOMEM;
 	c->e[c->n++] = e;
 	c->added += e.len;
 	return ks_refs_add(&c->refs, s, 1);

@@ -234,7 +234,7 @@ struct ks_row {
 struct ks_rows {
 	struct ks_arena *a;
 	struct ks_row *v;
-	uint32_t n, cap;
+	size_t n, cap;
 	struct ks_rec_slice slice; /* the scan's */
 	struct ks_rec_extent from; /* the scan's */
 	uint64_t min_chunk, max_chunk;
@@ -258,7 +258,7 @@ struct ks_ref {
 struct ks_refs {
 	struct ks_arena *a;
 	struct ks_ref *v;
-	uint32_t n, cap;
+	size_t n, cap;
 };
 int ks_refs_add(struct ks_refs *r, const struct ks_rec_slice *s,
 		int64_t delta) KS_MUST_CHECK; /* s->id 0: nothing */

@@ -12,6 +12,7 @@
  *	pass	this session forgets its old chunk maps, claims what it has open of the inodes without a name, and enters the epoch
  *	reap	inodes deleted in an epoch that every session has left are freed
  */
+#include "base/array.h"
 #include "meta/meta_internal.h"
 
 #include <fcntl.h>
@@ -292,15 +293,8 @@ static int listed_one(void *arg, const void *rec, const struct ks_rec_inode *nod
 	struct ks_session_info *i;
 
 	(void)node;
-	if (l->n == l->cap) {
-		size_t cap = l->cap ? l->cap * 2 : 8;
-		struct ks_session_info *v = realloc(l->v, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		l->v = v;
-		l->cap = cap;
-	}
+	if (ks_array_room(&l->v, l->n, &l->cap) < 0)
+		return -ENOMEM;
 	i = &l->v[l->n++];
 	*i = (struct ks_session_info){ .id = s->id,
 				       .generation = s->generation,
@@ -454,16 +448,9 @@ static void open_one(void *arg, ks_ino_t ino)
 {
 	struct opens *o = arg;
 
-	if (o->n == o->cap) {
-		size_t cap = o->cap ? o->cap * 2 : 64;
-		uint64_t *v = realloc(o->v, cap * sizeof(*v));
-
-		if (!v) {
-			o->nomem = true;
-			return;
-		}
-		o->v = v;
-		o->cap = cap;
+	if (ks_array_room(&o->v, o->n, &o->cap) < 0) {
+		o->nomem = true;
+		return;
 	}
 	o->v[o->n++] = ino;
 }

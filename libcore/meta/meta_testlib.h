@@ -7,6 +7,7 @@
 #ifndef KS_META_META_TESTLIB_H
 #define KS_META_META_TESTLIB_H
 
+#include "base/array.h"
 #include "base/hash.h"
 #include "base/hmap.h"
 #include "base/tap.h"
@@ -295,10 +296,7 @@ static inline int audit_extent(void *arg, const void *rec, const struct ks_rec_i
 	(void)n;
 	if (a->nrun && (e->ino != a->run_ino || e->chunk != a->run_chunk))
 		audit_run(a);
-	if (a->nrun == a->caprun) {
-		a->caprun = a->caprun * 2 + 16;
-		a->run = realloc(a->run, a->caprun * sizeof(*a->run));
-	}
+	ks_check_ok(ks_array_room(&a->run, a->nrun, &a->caprun));
 	a->run_ino = e->ino;
 	a->run_chunk = e->chunk;
 	a->run[a->nrun++] = (struct ks_extent){

@@ -9,6 +9,7 @@
  * An inode in the trash has no links, as every program may see that has it open, and knows its directory: by this it is told from one without a name. A file keeps its
  * number. A directory gets a new one: who still has the old one open must find that it is gone, and cannot make entries in it.
  */
+#include "base/array.h"
 #include "meta/meta_internal.h"
 
 #include <stdio.h>
@@ -480,15 +481,8 @@ static int collect_hour(void *arg, const struct ks_trash_hour *h)
 {
 	struct hour_list *l = arg;
 
-	if (l->n == l->cap) {
-		size_t cap = l->cap ? 2 * l->cap : 32;
-		struct ks_trash_hour *v = realloc(l->v, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		l->v = v;
-		l->cap = cap;
-	}
+	if (ks_array_room(&l->v, l->n, &l->cap) < 0)
+		return -ENOMEM;
 	l->v[l->n++] = *h;
 	return 0;
 }

@@ -117,7 +117,7 @@ struct ks_sqlite_cache {
 	struct ks_cache_window txn;
 	struct ks_arena log_mem;
 	struct ks_write *log; /* in log_mem */
-	uint32_t nlog, caplog;
+	size_t nlog, caplog;
 	bool log_overflow; /* more was written than log says */
 	uint64_t dirty[KS_CACHE_DIRTY_BITS / 64];
 	uint32_t frames; /* the log's length after the COMMIT; 0: it wrote nothing */

@@ -25,6 +25,7 @@
  * Locks: mu is taken by the holder of the writer from before its COMMIT until its writes are applied, by readers only if it is free.
  * Source: sqlite.org/walformat.html section 2.1, "The WAL-Index Header".
  */
+#include "base/array.h"
 #include "meta/sqlite.h"
 
 #include <string.h>
@@ -34,7 +35,6 @@
 #define HEADER_WORDS 12 /* of one copy; the other follows */
 #define LOG_MAX                                                                                    \
 	4096 /* writes of one transaction that are remembered; with more the cache is emptied */
-#define LOG_FIRST 64
 #define NO_STATE UINT64_MAX /* no state is named so: a log is not that long */
 
 /* ---- states ---- */
@@ -276,20 +276,8 @@ void ks_sqlite_cache_txn_fill(struct ks_sqlite *sq, const struct ks_read *r)
 
 static struct ks_write *log_add(struct ks_sqlite_cache *c)
 {
-	uint32_t cap = c->caplog ? c->caplog * 2 : LOG_FIRST;
-	struct ks_write *more;
-
-	if (c->nlog < c->caplog)
-		return &c->log[c->nlog++];
-	if (c->nlog == LOG_MAX)
+	if (c->nlog == LOG_MAX || ks_arena_room(&c->log_mem, &c->log, c->nlog, &c->caplog) < 0)
 		return NULL;
-	more = ks_arena_alloc(&c->log_mem, cap * sizeof(*more));
-	if (!more)
-		return NULL;
-	if (c->nlog)
-		memcpy(more, c->log, c->nlog * sizeof(*more));
-	c->log = more;
-	c->caplog = cap;
 	return &c->log[c->nlog++];
 }
 

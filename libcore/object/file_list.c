@@ -6,6 +6,7 @@
  * gives whole keys in byte order ("a-b" "a.b" "a/b" "a0"). A directory of more than BATCH names is read again for each
  * batch, so that memory stays bounded. Names that no key has ("tmp~", "lost+found") are skipped unseen.
  */
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "object/store_file.h"
@@ -99,15 +100,8 @@ static int kind_of(int dfd, const struct dirent *e)
 
 static int names_add(struct names *s, size_t *cap, const char *name)
 {
-	if (s->n == *cap) {
-		size_t want = *cap ? *cap * 2 : 64;
-		char **v = realloc(s->v, want * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		s->v = v;
-		*cap = want;
-	}
+	if (ks_array_room(&s->v, s->n, cap) < 0)
+		return -ENOMEM;
 	s->v[s->n] = strdup(name);
 	return s->v[s->n] ? (s->n++, 0) : -ENOMEM;
 }

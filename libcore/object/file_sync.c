@@ -16,6 +16,7 @@
  * More entries than KS_UNSYNCED_MAX become one syncfs(). (What syncfs() reports as failed it does not name, so it cannot
  * be written again: the volume's checksums find it.)
  */
+#include "base/array.h"
 #include "base/log.h"
 #include "object/store_file.h"
 
@@ -267,15 +268,8 @@ static int sync_ent(struct ks_file_store *f, struct ks_store_unsynced_ent *e)
 
 static int push(struct dir_ref **v, size_t *n, size_t *cap, const char *key, size_t len)
 {
-	if (*n == *cap) {
-		size_t want = *cap ? *cap * 2 : 64;
-		struct dir_ref *bigger = realloc(*v, want * sizeof(**v));
-
-		if (!bigger)
-			return -ENOMEM;
-		*v = bigger;
-		*cap = want;
-	}
+	if (ks_array_room(v, *n, cap) < 0)
+		return -ENOMEM;
 	(*v)[(*n)++] = (struct dir_ref){ key, len };
 	return 0;
 }

@@ -9,6 +9,7 @@
  * Whoever dies in between, or does the same at the same time, leaves at worst bytes that nothing names: at the end of a pack, which the next rewriting
  * leaves out, or an object without a record, which kiseki-gc deletes. Readers with an older map meet a missing object and ask again (data/reader.c).
  */
+#include "base/array.h"
 #include "data/block.h"
 #include "vfs/internal.h"
 
@@ -126,21 +127,6 @@ static int check_record(const struct piece *c, const struct ks_packs *p, size_t 
 	return 0;
 }
 
-static int room_for_moves(struct piece *c)
-{
-	size_t cap = c->cap ? 2 * c->cap : 2 * BATCH;
-	struct ks_slice_move *m;
-
-	if (c->nmoves + BATCH <= c->cap)
-		return 0;
-	m = realloc(c->moves, cap * sizeof(*m));
-	if (!m)
-		return -ENOMEM;
-	c->moves = m;
-	c->cap = cap;
-	return 0;
-}
-
 /* Copies what lives of the part. */
 static int copy_part(struct piece *c, const struct ks_packs *p)
 {
@@ -152,7 +138,7 @@ static int copy_part(struct piece *c, const struct ks_packs *p)
 	int r = ks_meta_pack_slices(c->v->meta, b->ids, b->n, b->place);
 
 	if (r == 0)
-		r = room_for_moves(c);
+		r = ks_array_reserve(&c->moves, c->nmoves, &c->cap, BATCH);
 	m = c->moves + c->nmoves;
 	for (size_t i = 0; r == 0 && i < b->n; i++) {
 		size_t len = KS_PACK_HEADER_SIZE + (size_t)b->h[i].len;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vnode.c: the table of inodes that are open in this process. internal.h has the states and the locks. */
+#include "base/array.h"
 #include "vfs/internal.h"
 
 static struct ks_shard *shard_of(struct ks_vfs *v, ks_ino_t ino)
@@ -280,12 +281,9 @@ static int each(struct ks_vfs *v, bool report, void (*fn)(void *fn_arg, ks_ino_t
 
 		while ((n = list_shard(&v->shards[i], report, inos, room, &need)) == 0 &&
 		       need > room) {
-			ks_ino_t *more = realloc(inos, (need + 64) * sizeof(*inos));
-
-			if (!more)
+			/* And some more: there may be others by then. */
+			if (ks_array_reserve(&inos, 0, &room, need + 64) < 0)
 				return -ENOMEM;
-			inos = more;
-			room = need + 64;
 		}
 		/* Outside the lock: fn is the metadata's. */
 		for (size_t k = 0; k < n; k++)

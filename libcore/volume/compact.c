@@ -4,11 +4,11 @@
  * a time, so that small files cost no sync each.
  */
 #include "volume/compact.h"
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define BATCH 64u
 #define BATCH_BYTES KS_CHUNK_SIZE
@@ -179,16 +179,9 @@ static int take(void *arg, const struct ks_rec_dentry *d, const struct ks_attr *
 	f->after = d->hash;
 	if (d->type != S_IFDIR >> 12 && d->type != S_IFREG >> 12)
 		return 0;
-	if (f->n == f->cap) {
-		size_t cap = f->cap ? f->cap * 2 : 16;
-		struct entry *v = realloc(f->v, cap * sizeof(*v));
-
-		if (!v) {
-			u->err = -ENOMEM;
-			return 1;
-		}
-		f->v = v;
-		f->cap = cap;
+	if (ks_array_room(&f->v, f->n, &f->cap) < 0) {
+		u->err = -ENOMEM;
+		return 1;
 	}
 	f->v[f->n++] = (struct entry){ .ino = d->ino, .dir = d->type == S_IFDIR >> 12 };
 	return 0;
@@ -199,15 +192,8 @@ static int push(struct run *u, ks_ino_t dir)
 	if (u->ndirs == LEVELS_MAX)
 		return ks_fail_hint(-EBADMSG, "run kiseki-fsck", "directory %ju is in a ring",
 				    (uintmax_t)dir);
-	if (u->ndirs == u->cap) {
-		size_t cap = u->cap ? u->cap * 2 : 32;
-		struct frame *v = realloc(u->dirs, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		u->dirs = v;
-		u->cap = cap;
-	}
+	if (ks_array_room(&u->dirs, u->ndirs, &u->cap) < 0)
+		return -ENOMEM;
 	u->dirs[u->ndirs++] = (struct frame){ .ino = dir };
 	return 0;
 }

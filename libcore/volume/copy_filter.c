@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* copy_filter.c: patterns of names and paths. */
 #include "volume/copy_filter.h"
+#include "base/array.h"
 #include "base/buf.h"
 #include <errno.h>
 #include <fnmatch.h>
@@ -14,14 +15,13 @@ struct rule {
 
 struct ks_copy_filter {
 	struct rule *v;
-	size_t n;
+	size_t n, cap;
 };
 
 int ks_filter_add(struct ks_copy_filter **f, const char *pattern, bool include)
 {
 	size_t n = strlen(pattern);
 	struct rule r = { .include = include };
-	struct rule *v;
 
 	if (!*f)
 		*f = calloc(1, sizeof(**f));
@@ -39,14 +39,12 @@ int ks_filter_add(struct ks_copy_filter **f, const char *pattern, bool include)
 	if (n == 0)
 		return -EINVAL;
 	r.anchored = r.anchored || memchr(pattern, '/', n);
-	r.pattern = strndup(pattern, n);
-	v = r.pattern ? realloc((*f)->v, ((*f)->n + 1) * sizeof(*v)) : NULL;
-	if (!v) {
-		free(r.pattern);
+	if (ks_array_room(&(*f)->v, (*f)->n, &(*f)->cap) < 0)
 		return -ENOMEM;
-	}
-	(*f)->v = v;
-	v[(*f)->n++] = r;
+	r.pattern = strndup(pattern, n);
+	if (!r.pattern)
+		return -ENOMEM;
+	(*f)->v[(*f)->n++] = r;
 	return 0;
 }
 

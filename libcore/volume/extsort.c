@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* extsort.c: runs of sorted records in a temporary file, merged 64 at a time until one is left. */
 #include "volume/extsort.h"
+#include "base/array.h"
 #include "base/buf.h"
 #include "base/log.h"
 
@@ -171,15 +172,8 @@ static int read_all(int fd, void *p, size_t n, uint64_t off)
 
 static int run_add(struct ks_sort *s, uint64_t start, uint64_t n)
 {
-	if (s->nruns == s->capruns) {
-		size_t cap = s->capruns ? s->capruns * 2 : 16;
-		struct run *v = realloc(s->runs, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		s->runs = v;
-		s->capruns = cap;
-	}
+	if (ks_array_room(&s->runs, s->nruns, &s->capruns) < 0)
+		return -ENOMEM;
 	s->runs[s->nruns++] = (struct run){ start, n };
 	return 0;
 }

@@ -89,8 +89,7 @@ int ks_fsck_found(struct ks_fsck *f, struct ks_fsck_problem *p, uint64_t key, ks
 		p->repair = KS_FSCK_R_NONE;
 	if (p->ino && !p->npaths && f->names && f->o->problem) {
 		r = ks_fsck_paths(f, p->ino, &paths);
-		p->paths = (const char *const *)paths.v;
-		p->path_lens = paths.lens;
+		p->paths = paths.v;
 		p->npaths = paths.n;
 	}
 	if (r == 0 && fix && ks_fsck_may(f, p->repair)) {

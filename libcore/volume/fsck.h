@@ -31,16 +31,20 @@ enum ks_fsck_repair {
 
 #define KS_FSCK_LOST_FOUND ".lost+found"
 
+struct ks_fsck_path {
+	char *p;  /* with a NUL behind it */
+	size_t n; /* names may hold any byte */
+};
+
 struct ks_fsck_problem {
 	const char *kind; /* "missing_block": for programs; kiseki-fsck(8) has the list */
 	enum ks_fsck_repair repair;
 	bool fixed;
-	bool moved;                /* by being moved to /.lost+found */
-	uint64_t ino, slice, pack; /* 0: not about one */
-	uint64_t off, len;         /* bytes of the file that are concerned */
-	uint64_t is, should;       /* counts */
-	const char *const *paths;  /* of the file, hard links too */
-	const size_t *path_lens;   /* names may hold any byte */
+	bool moved;                       /* by being moved to /.lost+found */
+	uint64_t ino, slice, pack;        /* 0: not about one */
+	uint64_t off, len;                /* bytes of the file that are concerned */
+	uint64_t is, should;              /* counts */
+	const struct ks_fsck_path *paths; /* of the file, hard links too */
 	size_t npaths;
 	const char *text; /* for people: what is wrong, without the path */
 };

@@ -3,6 +3,7 @@
  * fsck_extents.c: the extents of every file beside its inode: places that are possible, a size that covers them, and how much they use. Every use
  * of a slice is sorted by slice for fsck_slices.c.
  */
+#include "base/array.h"
 #include "volume/fsck_internal.h"
 
 struct merge {
@@ -36,15 +37,8 @@ static int cover(struct merge *m)
 
 static int keep(struct merge *m, const struct ks_rec_extent *x)
 {
-	if (m->n == m->cap) {
-		size_t cap = m->cap ? m->cap * 2 : 64;
-		struct ks_extent *v = realloc(m->v, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		m->v = v;
-		m->cap = cap;
-	}
+	if (ks_array_room(&m->v, m->n, &m->cap) < 0)
+		return -ENOMEM;
 	m->v[m->n++] = (struct ks_extent){
 		.pos = x->pos, .len = x->len, .slice = x->slice, .off = x->off
 	};

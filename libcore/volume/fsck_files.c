@@ -3,6 +3,7 @@
  * fsck_files.c: from bytes of slices that cannot be had to the files that show them. A range that lies under newer data, or that no file uses any more, hurts
  * nobody. A damaged file is moved to /.lost+found as it is: what is whole can be read there, and the rest goes on failing.
  */
+#include "base/array.h"
 #include "volume/fsck_internal.h"
 
 static const struct {
@@ -48,15 +49,8 @@ static int layer_one(void *arg, const void *rec, const struct ks_rec_inode *inod
 	(void)inode;
 	if (x->pos >= KS_CHUNK_SIZE || x->len > KS_CHUNK_SIZE - x->pos)
 		return 0;
-	if (l->n == l->cap) {
-		size_t cap = l->cap ? l->cap * 2 : 16;
-		struct ks_extent *v = realloc(l->v, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		l->v = v;
-		l->cap = cap;
-	}
+	if (ks_array_room(&l->v, l->n, &l->cap) < 0)
+		return -ENOMEM;
 	l->v[l->n++] = (struct ks_extent){
 		.pos = x->pos, .len = x->len, .slice = x->slice, .off = x->off
 	};
@@ -151,15 +145,8 @@ static int take_bad(struct merge *m, uint64_t slice)
 	while (r == 0 && m->bad.rec && m->bad.rec[BAD_SLICE] == slice) {
 		const uint64_t *b = m->bad.rec;
 
-		if (m->n == m->cap) {
-			size_t cap = m->cap ? m->cap * 2 : 64;
-			struct bad *v = realloc(m->v, cap * sizeof(*v));
-
-			if (!v)
-				return -ENOMEM;
-			m->v = v;
-			m->cap = cap;
-		}
+		if (ks_array_room(&m->v, m->n, &m->cap) < 0)
+			return -ENOMEM;
 		/* Found in two ways, or by two of its users, it is one all the same. */
 		if (m->n == 0 || m->v[m->n - 1].from != b[BAD_FROM] ||
 		    m->v[m->n - 1].to != b[BAD_TO])
@@ -214,8 +201,7 @@ static int report(struct ks_fsck *f, const struct range *g, const struct ks_fsck
 				     .slice = g->slice,
 				     .off = g->off,
 				     .len = g->end - g->off,
-				     .paths = (const char *const *)paths->v,
-				     .path_lens = paths->lens,
+				     .paths = paths->v,
 				     .npaths = paths->n,
 				     .text = text };
 

@@ -54,8 +54,7 @@ static int bad_name_rec(struct merge *m, struct ks_fsck_problem *p, const uint64
 		if (!m->f->rehearsal)
 			r = ks_fsck_entry_path(m->f, &d, &paths);
 		p->ino = d.ino;
-		p->paths = (const char *const *)paths.v;
-		p->path_lens = paths.lens;
+		p->paths = paths.v;
 		p->npaths = paths.n;
 		if (r == 0)
 			r = ks_fsck_found_fix(m->f, p, ks_mix64(d.parent) ^ d.hash, &w, 1);

@@ -95,7 +95,7 @@ struct ks_fsck {
 	uint64_t epoch;      /* for what is freed by repairs */
 	uint64_t lost_found; /* inode of /.lost+found; 0: not there (yet) */
 	uint64_t *hours;     /* directories of the trash, in order */
-	size_t nhours;
+	size_t nhours, caphours;
 
 	/* Beside others: what the first run of a pass found, by hash. */
 	bool rehearsal; /* that run is on: nothing is reported */
@@ -153,8 +153,7 @@ int ks_fsck_found_fix(struct ks_fsck *f, struct ks_fsck_problem *p, uint64_t key
 /* ---- fsck_paths.c: names of inodes; needs f->names finished ---- */
 
 struct ks_fsck_paths {
-	char **v;
-	size_t *lens;
+	struct ks_fsck_path *v; /* owned, and what they point to */
 	size_t n, cap;
 };
 int ks_fsck_paths(struct ks_fsck *f, uint64_t ino, struct ks_fsck_paths *out) KS_MUST_CHECK;
@@ -188,7 +187,7 @@ struct ks_fsck_move {
 	struct ks_fsck *f;
 	uint64_t ino;
 	struct ks_rec_dentry *names; /* that it has now */
-	size_t n;
+	size_t n, cap;
 	char name[KS_NAME_MAX + 1];
 	bool moved;
 	struct ks_arena a;

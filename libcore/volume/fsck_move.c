@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fsck_move.c: /.lost+found, and moving an inode there. */
+#include "base/array.h"
 #include "volume/fsck_internal.h"
 
 static uint64_t name_hash(const struct ks_fsck *f, struct ks_bytes name)
@@ -51,17 +52,8 @@ static void new_name(struct ks_fsck_move *mv)
 
 static int add_name(struct ks_fsck_move *mv, const struct ks_rec_dentry *d)
 {
-	/* Doubling by copying into the arena: names are few. */
-	if ((mv->n & (mv->n - 1)) == 0) {
-		size_t cap = mv->n ? mv->n * 2 : 1;
-		struct ks_rec_dentry *v = ks_arena_alloc(&mv->a, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		if (mv->n)
-			memcpy(v, mv->names, mv->n * sizeof(*v));
-		mv->names = v;
-	}
+	if (ks_arena_room(&mv->a, &mv->names, mv->n, &mv->cap) < 0)
+		return -ENOMEM;
 	mv->names[mv->n++] = *d;
 	return 0;
 }

@@ -88,8 +88,7 @@ static int entry_found(struct ks_fsck *f, struct ks_fsck_problem *p, const struc
 	struct ks_fsck_paths paths = { 0 };
 	int r = f->rehearsal ? 0 : ks_fsck_entry_path(f, d, &paths);
 
-	p->paths = (const char *const *)paths.v;
-	p->path_lens = paths.lens;
+	p->paths = paths.v;
 	p->npaths = paths.n;
 	if (r == 0)
 		r = ks_fsck_found_fix(f, p, ks_mix64(d->parent) ^ d->hash, w, n);

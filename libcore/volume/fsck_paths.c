@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fsck_paths.c: from an inode to its names, by the sorted entries: the parent pointers may be what is wrong. */
+#include "base/array.h"
 #include "volume/fsck_internal.h"
 
 #define PATHS_MAX 1000u
@@ -8,9 +9,8 @@
 void ks_fsck_paths_clear(struct ks_fsck_paths *p)
 {
 	for (size_t i = 0; i < p->n; i++)
-		free(p->v[i]);
+		free(p->v[i].p);
 	free(p->v);
-	free(p->lens);
 	*p = (struct ks_fsck_paths){ 0 };
 }
 
@@ -21,22 +21,9 @@ static int paths_add(struct ks_fsck_paths *p, struct ks_buf *b)
 
 	if (r < 0)
 		return r;
-	if (p->n == p->cap) {
-		size_t cap = p->cap ? p->cap * 2 : 4;
-		char **v = realloc(p->v, cap * sizeof(*v));
-		size_t *lens;
-
-		if (!v)
-			return -ENOMEM;
-		p->v = v;
-		lens = realloc(p->lens, cap * sizeof(*lens));
-		if (!lens)
-			return -ENOMEM;
-		p->lens = lens;
-		p->cap = cap;
-	}
-	p->lens[p->n] = b->n;
-	p->v[p->n++] = b->p;
+	if (ks_array_room(&p->v, p->n, &p->cap) < 0)
+		return -ENOMEM;
+	p->v[p->n++] = (struct ks_fsck_path){ b->p, b->n };
 	*b = (struct ks_buf){ 0 };
 	return 0;
 }
@@ -189,7 +176,7 @@ int ks_fsck_is_quarantined(struct ks_fsck *f, uint64_t ino, bool *yes)
 
 	*yes = p.n > 0;
 	for (size_t i = 0; i < p.n; i++)
-		*yes = *yes && strncmp(p.v[i], prefix, sizeof(prefix) - 1) == 0;
+		*yes = *yes && strncmp(p.v[i].p, prefix, sizeof(prefix) - 1) == 0;
 	ks_fsck_paths_clear(&p);
 	return r;
 }

@@ -29,7 +29,7 @@ static void note(void *arg, const struct ks_fsck_problem *p)
 	snprintf(x->kind, sizeof(x->kind), "%s", p->kind);
 	for (size_t i = 0; i < p->npaths && at < sizeof(x->paths); i++)
 		at += (size_t)snprintf(x->paths + at, sizeof(x->paths) - at, "%s%s", i ? " " : "",
-				       p->paths[i]);
+				       p->paths[i].p);
 }
 
 static void print_seen(const struct seen *s)

@@ -3,6 +3,7 @@
  * fsck_trash.c: what lies in the trash. Its entries are names like others for the passes, but for three things: they have hashes of their own, an inode there has no
  * links, and the hours' directories hold sums.
  */
+#include "base/array.h"
 #include "volume/fsck_internal.h"
 
 static int hour_order(const void *a, const void *b)
@@ -17,15 +18,8 @@ static int add_hour(void *arg, const struct ks_trash_hour *h)
 {
 	struct ks_fsck *f = arg;
 
-	/* Doubling: they are few. */
-	if ((f->nhours & (f->nhours - 1)) == 0) {
-		size_t cap = f->nhours ? 2 * f->nhours : 1;
-		uint64_t *v = realloc(f->hours, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		f->hours = v;
-	}
+	if (ks_array_room(&f->hours, f->nhours, &f->caphours) < 0)
+		return -ENOMEM;
 	f->hours[f->nhours++] = h->dir;
 	return 0;
 }

@@ -37,7 +37,7 @@ struct ks_gc {
 	uint64_t self; /* our session */
 
 	struct ks_gc_session *alive; /* other sessions that live, when all began */
-	size_t nalive;
+	size_t nalive, capalive;
 	int64_t oldest_ns;  /* when the oldest of them started */
 	uint64_t next[2];   /* of slices, of packs: from here on numbers may still be given out */
 	bool batches_ok[2]; /* the counters are where batches make them */

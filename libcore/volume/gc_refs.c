@@ -6,6 +6,7 @@
  * batch, its session is the owner. Where no record says whose it is, the object's age decides: older than the oldest living
  * session (and more, for clocks) it is nobody's.
  */
+#include "base/array.h"
 #include "volume/gc_internal.h"
 
 /* ---- sessions ---- */
@@ -13,7 +14,6 @@
 static int session_one(void *arg, const struct ks_session_info *s)
 {
 	struct ks_gc *g = arg;
-	struct ks_gc_session *v;
 	char who[512];
 
 	if (s->id == g->self)
@@ -26,11 +26,9 @@ static int session_one(void *arg, const struct ks_session_info *s)
 		return ks_fail_hint(-EBUSY, "wait for it with --lock-wait=10m",
 				    "volume '%s' is being collected by %s", g->m->settings->name,
 				    ks_session_who(s, who, sizeof(who)));
-	v = realloc(g->alive, (g->nalive + 1) * sizeof(*v));
-	if (!v)
+	if (ks_array_room(&g->alive, g->nalive, &g->capalive) < 0)
 		return -ENOMEM;
-	g->alive = v;
-	v[g->nalive++] = (struct ks_gc_session){ s->id, s->start_ns };
+	g->alive[g->nalive++] = (struct ks_gc_session){ s->id, s->start_ns };
 	g->oldest_ns = ks_min(g->oldest_ns, s->start_ns);
 	return 0;
 }

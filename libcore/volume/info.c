@@ -4,13 +4,13 @@
  * needs often enough to pay for it with every write: it is a walk over the slices (of a pack) and over the extents.
  */
 #include "volume/info.h"
+#include "base/array.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "volume/walk.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define DEPTH_MAX 100000u /* deeper is a ring: damage */
 
@@ -291,15 +291,8 @@ struct wanted {
 
 static int want(struct wanted *w, uint64_t id)
 {
-	if (w->n == w->cap) {
-		size_t cap = w->cap ? w->cap * 2 : 64;
-		uint64_t *ids = realloc(w->ids, cap * sizeof(*ids));
-
-		if (!ids)
-			return -ENOMEM;
-		w->ids = ids;
-		w->cap = cap;
-	}
+	if (ks_array_room(&w->ids, w->n, &w->cap) < 0)
+		return -ENOMEM;
 	w->ids[w->n++] = id;
 	return 0;
 }

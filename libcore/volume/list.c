@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* list.c: directories of a volume, read in batches, so that no transaction is open while the caller prints. */
 #include "volume/list.h"
+#include "base/array.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include <errno.h>
@@ -35,15 +36,8 @@ static int keep(struct batch *b, const struct ks_rec_dentry *d, const struct ks_
 {
 	char *name;
 
-	if (b->n == b->cap) {
-		size_t cap = b->cap ? b->cap * 2 : 64;
-		struct entry *e = realloc(b->e, cap * sizeof(*e));
-
-		if (!e)
-			return -ENOMEM;
-		b->e = e;
-		b->cap = cap;
-	}
+	if (ks_array_room(&b->e, b->n, &b->cap) < 0)
+		return -ENOMEM;
 	name = ks_arena_alloc(&b->names, d->name.n + 1);
 	if (!name)
 		return -ENOMEM;

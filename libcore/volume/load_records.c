@@ -5,6 +5,7 @@
  * and read again.
  */
 #include "volume/load_records.h"
+#include "base/array.h"
 #include "base/log.h"
 #include "volume/dump_internal.h"
 #include "volume/rectext.h"
@@ -16,8 +17,8 @@
 #define PER_BODY 4096u
 
 struct ks_load_batch {
-	struct ks_buf text; /* the records' bytes lie in it */
-	char *rec;
+	struct ks_buf text;   /* the records' bytes lie in it */
+	union ks_record *rec; /* room for any table's, but those of one lie close: rec_at() */
 	size_t n, cap;
 	enum ks_table table;
 	/* Of one body. */
@@ -26,7 +27,7 @@ struct ks_load_batch {
 
 static void *rec_at(const struct ks_load_batch *b, size_t i)
 {
-	return b->rec + i * ks_tables[b->table].size;
+	return (char *)b->rec + i * ks_tables[b->table].size;
 }
 
 static int bad(const char *name, uint64_t line, const char *why)
@@ -245,17 +246,8 @@ static int take_line(struct ks_load_records *l, struct ks_load_batch *b, char *l
 	count(l, t, &rec);
 	if (!l->e || ks_dump_is_local(t, &rec))
 		return 0;
-	if (b->n == b->cap) {
-		size_t cap = b->cap ? b->cap * 2 : 4096;
-		/* Sized for any table: the batch is used for all of them. */
-		size_t each = sizeof(rec);
-		char *more = realloc(b->rec, cap * each);
-
-		if (!more)
-			return -ENOMEM;
-		b->rec = more;
-		b->cap = cap;
-	}
+	if (ks_array_room(&b->rec, b->n, &b->cap) < 0)
+		return -ENOMEM;
 	memcpy(rec_at(b, b->n++), &rec, ks_tables[t].size);
 	return 0;
 }

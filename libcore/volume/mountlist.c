@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mountlist.c: what is mounted here, and which of it an operand means. */
 #include "volume/mountlist.h"
+#include "base/array.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "volume/volume.h"
@@ -71,14 +72,9 @@ int ks_mount_list_read(struct ks_mount_list *out)
 	if (!f)
 		return ks_fail(-errno, "open /proc/self/mountinfo");
 	while (r >= 0 && getline(&line, &cap, f) > 0) {
-		struct ks_mount_entry *more = realloc(out->v, (out->n + 1) * sizeof(*more));
-
-		if (!more) {
-			r = -ENOMEM;
-			break;
-		}
-		out->v = more;
-		r = parse(line, &out->v[out->n]);
+		r = ks_array_room(&out->v, out->n, &out->cap);
+		if (r == 0)
+			r = parse(line, &out->v[out->n]);
 		out->n += r == 1;
 	}
 	fclose(f);

@@ -15,7 +15,7 @@ struct ks_mount_entry {
 
 struct ks_mount_list {
 	struct ks_mount_entry *v;
-	size_t n;
+	size_t n, cap;
 };
 
 /* All, in the order of mounting. It touches none of them: a dead one might hang. */

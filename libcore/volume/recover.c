@@ -2,6 +2,7 @@
 /* recover.c: after a power cut. Bounded by what the session wrote after its last barrier; only where something is missing all extents are looked through. */
 #include "volume/recover.h"
 
+#include "base/array.h"
 #include "base/size.h"
 #include "volume/fsck_internal.h"
 #include "volume/info.h"
@@ -20,15 +21,8 @@ struct recovery {
 
 static int push(struct recovery *c, uint64_t slice)
 {
-	if (c->nlost == c->caplost) {
-		size_t cap = c->caplost ? c->caplost * 2 : 64;
-		uint64_t *v = realloc(c->lost, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		c->lost = v;
-		c->caplost = cap;
-	}
+	if (ks_array_room(&c->lost, c->nlost, &c->caplost) < 0)
+		return -ENOMEM;
 	c->lost[c->nlost++] = slice;
 	return 0;
 }

@@ -6,6 +6,7 @@
  * transaction. The cursor of a directory is a hash, which removals do not move.
  */
 #include "volume/remove.h"
+#include "base/array.h"
 #include "base/buf.h"
 #include "base/hmap.h"
 #include "base/log.h"
@@ -120,15 +121,8 @@ static int take(void *arg, const struct ks_rec_dentry *d, const struct ks_attr *
 
 	(void)unused;
 	u->err = -ENOMEM;
-	if (f->n == f->cap) {
-		size_t cap = f->cap ? f->cap * 2 : 16;
-		struct entry *v = realloc(f->v, cap * sizeof(*v));
-
-		if (!v)
-			return 1;
-		f->v = v;
-		f->cap = cap;
-	}
+	if (ks_array_room(&f->v, f->n, &f->cap) < 0)
+		return 1;
 	e.name = ks_arena_alloc(&f->names, d->name.n + 1);
 	if (!e.name)
 		return 1;
@@ -142,19 +136,12 @@ static int take(void *arg, const struct ks_rec_dentry *d, const struct ks_attr *
 
 static int push(struct run *u, uint64_t ino, uint64_t parent, size_t name_at)
 {
-	if (u->n == u->cap) {
-		size_t cap = u->cap ? u->cap * 2 : 32;
-		struct frame *v = u->n < LEVELS_MAX ? realloc(u->v, cap * sizeof(*v)) : NULL;
-
-		if (u->n >= LEVELS_MAX) {
-			return ks_fail_hint(-EBADMSG, "run kiseki-fsck",
-					    "directory %ju is in a ring", (uintmax_t)ino);
-		}
-		if (!v)
-			return -ENOMEM;
-		u->v = v;
-		u->cap = cap;
+	if (u->n >= LEVELS_MAX) {
+		return ks_fail_hint(-EBADMSG, "run kiseki-fsck", "directory %ju is in a ring",
+				    (uintmax_t)ino);
 	}
+	if (ks_array_room(&u->v, u->n, &u->cap) < 0)
+		return -ENOMEM;
 	u->v[u->n++] = (struct frame){
 		.ino = ino, .parent = parent, .name_at = name_at, .path_n = u->path.n
 	};

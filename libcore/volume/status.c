@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* status.c: looks at a volume from outside, and changes nothing. */
 #include "volume/status.h"
+#include "base/array.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -29,11 +30,9 @@ void ks_status_clear(struct ks_status *s)
 static int add_session(void *arg, const struct ks_session_info *info)
 {
 	struct ks_status *s = arg;
-	struct ks_session_info *more = realloc(s->sessions, (s->nsessions + 1) * sizeof(*more));
 
-	if (!more)
+	if (ks_array_room(&s->sessions, s->nsessions, &s->capsessions) < 0)
 		return -ENOMEM;
-	s->sessions = more;
 	s->sessions[s->nsessions++] = *info;
 	s->ndead += info->dead;
 	return 0;

@@ -26,7 +26,7 @@ struct ks_status {
 	struct ks_trash_sum trash;
 	struct ks_session_info *sessions;
 	char **transports; /* of the sessions: what carries a mount's requests; NULL: none, or it does not tell us */
-	size_t nsessions, ndead;
+	size_t nsessions, capsessions, ndead;
 	unsigned int problems; /* KS_STATUS_* */
 };
 void ks_status_clear(struct ks_status *s);

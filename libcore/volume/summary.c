@@ -7,6 +7,7 @@
  * are kept: twice as many as are asked for are collected, then the lesser half is added up and forgotten.
  */
 #include "volume/summary.h"
+#include "base/array.h"
 #include "base/buf.h"
 #include "base/hmap.h"
 #include "base/log.h"
@@ -114,16 +115,9 @@ static void prune(struct ks_summary *dir, size_t keep)
 /* Takes @s over. */
 static int keep(const struct run *u, struct ks_summary *dir, struct ks_summary *s)
 {
-	if (dir->nv == dir->cap) {
-		size_t cap = dir->cap ? dir->cap * 2 : 8;
-		struct ks_summary **v = realloc(dir->v, cap * sizeof(void *));
-
-		if (!v) {
-			ks_summary_free(s);
-			return -ENOMEM;
-		}
-		dir->v = v;
-		dir->cap = cap;
+	if (ks_array_room(&dir->v, dir->nv, &dir->cap) < 0) {
+		ks_summary_free(s);
+		return -ENOMEM;
 	}
 	dir->v[dir->nv++] = s;
 	if (dir->nv >= 2 * (size_t)u->o->entries)
@@ -177,15 +171,8 @@ static int add_sub(struct run *u, struct frame *f, const struct ks_rec_dentry *d
 {
 	struct sub s = { .ino = a->ino, .n = (uint32_t)d->name.n, .mode = a->mode };
 
-	if (f->nsubs == f->cap) {
-		size_t cap = f->cap ? f->cap * 2 : 16;
-		struct sub *v = realloc(f->subs, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		f->subs = v;
-		f->cap = cap;
-	}
+	if (ks_array_room(&f->subs, f->nsubs, &f->cap) < 0)
+		return -ENOMEM;
 	if (u->n <= u->o->depth) {
 		s.name = strndup(d->name.p, d->name.n);
 		if (!s.name)
@@ -219,19 +206,13 @@ static void subs_clear(struct frame *f)
 /* Takes @node over; NULL: none is shown. */
 static int push(struct run *u, uint64_t ino, struct ks_summary *node)
 {
-	if (u->n == LEVELS_MAX || u->n == u->cap) {
-		size_t cap = u->cap ? u->cap * 2 : 32;
-		struct frame *v = u->n < LEVELS_MAX ? realloc(u->v, cap * sizeof(*v)) : NULL;
+	int r = u->n < LEVELS_MAX ? ks_array_room(&u->v, u->n, &u->cap)
+				  : ks_fail_hint(-EBADMSG, "run kiseki-fsck",
+						 "directory %ju is in a ring", (uintmax_t)ino);
 
-		if (!v) {
-			ks_summary_free(node);
-			if (u->n < LEVELS_MAX)
-				return -ENOMEM;
-			return ks_fail_hint(-EBADMSG, "run kiseki-fsck",
-					    "directory %ju is in a ring", (uintmax_t)ino);
-		}
-		u->v = v;
-		u->cap = cap;
+	if (r < 0) {
+		ks_summary_free(node);
+		return r;
 	}
 	u->v[u->n++] = (struct frame){ .ino = ino, .node = node, .sum.dirs = 1 };
 	return 0;

@@ -4,6 +4,7 @@
  * itself; or it came from there, and has another number.
  */
 #include "volume/trash.h"
+#include "base/array.h"
 #include "base/buf.h"
 #include "base/hash.h"
 #include "base/hmap.h"
@@ -198,15 +199,8 @@ static int add_hour(void *arg, const struct ks_trash_hour *h)
 
 	if (h->hour >= u->o->pick.before || (u->hour != UINT64_MAX && h->hour != u->hour))
 		return 0;
-	if (u->nhours == u->caphours) {
-		size_t cap = u->caphours ? 2 * u->caphours : 32;
-		struct ks_trash_hour *v = realloc(u->hours, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		u->hours = v;
-		u->caphours = cap;
-	}
+	if (ks_array_room(&u->hours, u->nhours, &u->caphours) < 0)
+		return -ENOMEM;
 	u->hours[u->nhours++] = *h;
 	return 0;
 }
@@ -452,15 +446,8 @@ static int collect(void *arg, const struct ks_trash_entry *e)
 	if (r < 0 || !yes)
 		return r;
 	u->hit = true;
-	if (u->n == u->cap) {
-		size_t cap = u->cap ? 2 * u->cap : 256;
-		struct ks_trash_entry *v = realloc(u->v, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		u->v = v;
-		u->cap = cap;
-	}
+	if (ks_array_room(&u->v, u->n, &u->cap) < 0)
+		return -ENOMEM;
 	name = ks_arena_copy(&u->names, e->name.p, e->name.n);
 	if (!name)
 		return -ENOMEM;

@@ -6,6 +6,7 @@
  * Names are walked component by component over inodes that are known to be directories: there is no path that a link could bend.
  * Times of directories come last, from a sort in bounded memory.
  */
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "volume/unpack_internal.h"
@@ -244,15 +245,8 @@ static int find_dir(struct ks_unpack *u, const struct ks_buf *names, bool make, 
 		ks_ino_t ino;
 		int r = enter(u, *dir, p, make, &ino, why);
 
-		if (r == 0 && w->n == w->cap) {
-			size_t cap = w->cap ? 2 * w->cap : 32;
-			ks_ino_t *more = realloc(w->ino, cap * sizeof(*more));
-
-			if (!more)
-				return -ENOMEM;
-			w->ino = more;
-			w->cap = cap;
-		}
+		if (r == 0)
+			r = ks_array_room(&w->ino, w->n, &w->cap);
 		if (r == 0)
 			r = ks_buf_append(&w->names, p, n);
 		if (r < 0)

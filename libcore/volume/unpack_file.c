@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* unpack_file.c: one entry of an archive as a file of a volume: what it says, its content, its attributes, its name. */
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "meta/acl.h"
@@ -30,12 +31,10 @@ void ks_unpack_file_clear(struct ks_unpack_file *f)
 static int add_xattr(struct ks_unpack_file *f, const char *name, const void *value, size_t n)
 {
 	struct ks_unpack_xattr *x;
-	struct ks_unpack_xattr *more = realloc(f->xattrs, (f->nxattrs + 1) * sizeof(*more));
 
-	if (!more)
+	if (ks_array_room(&f->xattrs, f->nxattrs, &f->capxattrs) < 0)
 		return -ENOMEM;
-	f->xattrs = more;
-	x = &more[f->nxattrs];
+	x = &f->xattrs[f->nxattrs];
 	*x = (struct ks_unpack_xattr){ .name = strdup(name), .value = malloc(n + 1), .n = n };
 	f->nxattrs++;
 	if (!x->name || !x->value)

@@ -33,7 +33,7 @@ struct ks_unpack_file {
 	int64_t mtime_ns, atime_ns;
 	bool has_mtime, has_atime;
 	struct ks_unpack_xattr *xattrs;
-	size_t nxattrs;
+	size_t nxattrs, capxattrs;
 	struct ks_buf data; /* of a small file */
 };
 
