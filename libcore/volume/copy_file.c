@@ -115,7 +115,9 @@ static int verify(struct ks_work *w)
 			       .fd = w->it->to->fd,
 			       .ino = w->it->to->ino,
 			       .path = w->it->to->path };
-	struct ks_cfile back = { .side = dir.side, .fd = -1 };
+	/* A device was written in its place. A pipe cannot be read back. */
+	bool device = w->it->exists && (S_ISBLK(w->it->old.st_mode) || S_ISCHR(w->it->old.st_mode));
+	struct ks_cfile back = { .side = dir.side, .fd = -1, .special = device };
 	int r = dir.side->ops->open(&dir, w->it->to_name, false, &back, NULL);
 
 	if (r == 0 && back.fd >= 0 && fdatasync(back.fd) == 0)
@@ -132,13 +134,15 @@ static int verify(struct ks_work *w)
 
 static bool begin(struct ks_work *w, struct ks_copy *c, const struct ks_copy_item *it)
 {
-	*w = (struct ks_work){ .c = c,
-			       .it = it,
-			       .from_path = ks_copy_join(it->from->path, it->name),
-			       .to_path = ks_copy_join(it->to->path, it->to_name),
-			       .in = { .side = it->from->side, .fd = -1 },
-			       .out = { .side = it->to->side, .fd = -1 },
-			       .chunk = ks_work_chunk(&it->st) };
+	*w = (struct ks_work){
+		.c = c,
+		.it = it,
+		.from_path = ks_copy_join(it->from->path, it->name),
+		.to_path = ks_copy_join(it->to->path, it->to_name),
+		.in = { .side = it->from->side, .fd = -1, .special = !S_ISREG(it->st.st_mode) },
+		.out = { .side = it->to->side, .fd = -1 },
+		.chunk = ks_work_chunk(&it->st)
+	};
 	w->buf = aligned_alloc(4096, w->chunk);
 	if (w->from_path && w->to_path && w->buf)
 		return true;
@@ -383,7 +387,7 @@ void ks_copy_stdout(struct ks_copy *c, struct ks_cdir *dir, const char *name)
 	int r = path && buf ? dir->side->ops->stat(dir, name, true, &it.st) : -ENOMEM;
 
 	ks_fail_clear();
-	w.in = (struct ks_cfile){ .side = dir->side, .fd = -1 };
+	w.in = (struct ks_cfile){ .side = dir->side, .fd = -1, .special = !S_ISREG(it.st.st_mode) };
 	w.out = (struct ks_cfile){ .side = &c->local, .fd = STDOUT_FILENO, .stream = true };
 	if (r == 0 && S_ISDIR(it.st.st_mode))
 		r = -EISDIR;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* copy_local.c: the file systems of this machine as an end of a copy. Everything is relative to open directories. */
+#include "base/log.h"
 #include "volume/copy_side.h"
 #include <dirent.h>
 #include <errno.h>
@@ -83,11 +84,44 @@ static int local_readlink(struct ks_cdir *d, const char *name, struct ks_buf *ou
 
 /* ---- reading ---- */
 
+/* Somebody has a lease (fcntl(2)), whose end is waited for. Pipes have none, but what the name stands for may be another thing by now. */
+static int open_leased(struct ks_cdir *d, const char *name, int flags)
+{
+	KS_AUTO(ks_closep) int at = openat(d->fd, name, flags | O_PATH);
+	char path[32];
+	struct stat st;
+
+	if (at < 0 || fstat(at, &st) < 0)
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", at);
+	return open(path, (flags & ~O_NOFOLLOW) | (S_ISREG(st.st_mode) ? 0 : O_NONBLOCK));
+}
+
+/* Where a file was found somebody may have put a pipe, whose open would wait for a writer. */
+static int open_file(struct ks_cdir *d, const char *name, int flags, struct ks_cfile *f,
+		     struct stat *st)
+{
+	f->fd = openat(d->fd, name, flags | O_NONBLOCK);
+	if (f->fd < 0 && errno == EWOULDBLOCK)
+		f->fd = open_leased(d, name, flags);
+	if (f->fd < 0 || fstat(f->fd, st) < 0)
+		return -errno;
+	if (S_ISDIR(st->st_mode))
+		return -EISDIR;
+	if (!S_ISREG(st->st_mode))
+		return ks_fail(-ESTALE, "it is not a file any more");
+	/* Reading may wait. */
+	return fail(fcntl(f->fd, F_SETFL, 0));
+}
+
 static int local_open(struct ks_cdir *d, const char *name, bool follow, struct ks_cfile *f,
 		      struct stat *st)
 {
 	int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | (follow ? 0 : O_NOFOLLOW);
+	struct stat own;
 
+	if (!f->special)
+		return open_file(d, name, flags, f, st ? st : &own);
 	f->fd = openat(d->fd, name, flags);
 	if (f->fd < 0 || (st && fstat(f->fd, st) < 0))
 		return -errno;

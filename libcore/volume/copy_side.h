@@ -42,6 +42,7 @@ struct ks_cfile {
 	struct ks_cdir *dir;
 	int fd;
 	int direct;       /* of this machine, for what is aligned; 0: none */
+	bool special;     /* a pipe or device is meant: open() may wait for its other end */
 	bool stream;      /* read and written where it stands: stdin, stdout */
 	bool bare;        /* of a volume: it has no extended attributes */
 	unsigned int has; /* KS_COPY_MODE, OWNER: what it was made with already */
@@ -80,7 +81,7 @@ struct ks_side_ops {
 	int (*list)(struct ks_cdir *d, ks_list_fn *fn, void *arg);
 	int (*readlink)(struct ks_cdir *d, const char *name, struct ks_buf *out);
 
-	/* f->ino, if it is known, saves a look-up. @st: of what was opened; may be NULL. */
+	/* f->ino, if it is known, saves a look-up. @st: of what was opened; may be NULL. What is not a file is refused, unless f->special says that it is known. */
 	int (*open)(struct ks_cdir *d, const char *name, bool follow, struct ks_cfile *f,
 		    struct stat *st);
 	ssize_t (*read)(struct ks_cfile *f, uint64_t off, void *p, size_t n);
