@@ -16,8 +16,7 @@ struct ks_copy_job {
 	struct ks_copy *c;
 	struct ks_cdir *from, *to; /* references */
 	bool follow;
-	struct ks_buf names; /* each with its NUL; then, if it is not the same, the one it gets */
-	bool renamed;
+	struct ks_buf names; /* of each its name and the one it gets, with their NULs */
 	unsigned int n;
 	struct stat st[JOB_FILES];
 };
@@ -135,7 +134,7 @@ static void run_job(struct ks_job *base)
 		struct ks_copy_item it = { .from = j->from,
 					   .to = j->to,
 					   .name = p,
-					   .to_name = p,
+					   .to_name = p + strlen(p) + 1,
 					   .follow = j->follow,
 					   .st = j->st[i] };
 
@@ -143,11 +142,7 @@ static void run_job(struct ks_job *base)
 			it.whole = &whole[i];
 			ks_side_stat(&whole[i].attr, &it.st);
 		}
-		p += strlen(p) + 1;
-		if (j->renamed) {
-			it.to_name = p;
-			p += strlen(p) + 1;
-		}
+		p = it.to_name + strlen(it.to_name) + 1;
 		ks_copy_leaf(c, &it, b);
 	}
 	ks_batch_give(c, b);
@@ -174,7 +169,6 @@ static struct ks_copy_job *new_job(struct ks_copy *c, struct ks_cdir *from, stru
 	j->to = ks_cdir_get(to);
 	j->follow = follow;
 	j->names = (struct ks_buf){ 0 };
-	j->renamed = false;
 	j->n = 0;
 	return j;
 }
@@ -199,26 +193,27 @@ void ks_copy_send(struct ks_copy *c, struct ks_cdir *from)
 		add_job(c, j);
 }
 
-/* An entry that is no directory. What is sent together is of one directory, and goes under its own name. */
+/* An entry that is no directory. What is sent together is of one directory. */
 static void add_file(struct ks_copy *c, struct ks_cdir *from, const char *name, struct ks_cdir *to,
 		     const char *to_name, bool follow, const struct stat *st)
 {
-	bool renamed = strcmp(name, to_name) != 0;
 	struct ks_copy_job *j = from->job;
 	int r;
 
 	if (!j)
 		j = from->job = new_job(c, from, to, follow);
-	r = j ? ks_buf_append(&j->names, name, strlen(name) + 1) : -ENOMEM;
-	if (r == 0 && renamed)
+	/* Both names or none: one alone would shift those behind it. */
+	r = j ? ks_buf_reserve(&j->names, strlen(name) + strlen(to_name) + 2) : -ENOMEM;
+	if (r == 0)
+		r = ks_buf_append(&j->names, name, strlen(name) + 1);
+	if (r == 0)
 		r = ks_buf_append(&j->names, to_name, strlen(to_name) + 1);
 	if (r < 0) {
 		ks_copy_fail(c, name, "copy", r);
 		return;
 	}
-	j->renamed = renamed;
 	j->st[j->n++] = *st;
-	if (j->n == JOB_FILES || renamed)
+	if (j->n == JOB_FILES)
 		ks_copy_send(c, from);
 }
 
