@@ -462,10 +462,11 @@ struct ks_free_item {
 	uint64_t pack; /* not 0: only its share of the pack has become dead, nothing to delete */
 };
 /*
- * Up to @max slices that may be deleted now. The caller deletes their objects and then confirms; a crash between the two
- * only repeats the deletion. Returns how many, or -errno.
+ * Up to @max slices that may be deleted now, in the order of their numbers, from the one behind *after on. *after becomes where the next call goes on, 0: there are no
+ * more; NULL: from the first. The caller deletes their objects and then confirms; a crash between the two only repeats the deletion. Returns how many, or -errno.
  */
-ssize_t ks_meta_free_list(struct ks_meta *m, struct ks_free_item *out, size_t max) KS_MUST_CHECK;
+ssize_t ks_meta_free_list(struct ks_meta *m, uint64_t *after, struct ks_free_item *out,
+			  size_t max) KS_MUST_CHECK;
 int ks_meta_free_done(struct ks_meta *m, const struct ks_free_item *items, size_t n) KS_MUST_CHECK;
 /* Frees extents of deleted inodes in steps of one bounded transaction. Returns 1 if there is more, 0 done. The heartbeat calls it. */
 int ks_meta_reap(struct ks_meta *m) KS_MUST_CHECK;

@@ -207,7 +207,7 @@ static int freed_total(struct vol *v, uint64_t *blocks, uint64_t *packed)
 	int total = 0;
 
 	for (;;) {
-		ssize_t n = ks_meta_free_list(v->m, items, KS_ARRAY_SIZE(items));
+		ssize_t n = ks_meta_free_list(v->m, NULL, items, KS_ARRAY_SIZE(items));
 
 		ks_check(n >= 0);
 		if (n == 0)

@@ -258,26 +258,29 @@ static int freed_one(void *arg, const void *rec, const struct ks_rec_inode *node
 	return 0;
 }
 
-ssize_t ks_meta_free_list(struct ks_meta *m, struct ks_free_item *out, size_t max)
+ssize_t ks_meta_free_list(struct ks_meta *m, uint64_t *after, struct ks_free_item *out, size_t max)
 {
 	struct ks_arena mem = { 0 };
 	struct free_look look = { 0 };
 	uint64_t lowest = UINT64_MAX;
+	struct ks_rec_freed from = { .slice = after ? *after : 0 };
 	struct ks_scan s[] = {
 		{ .table = KS_T_SESSION, .fn = floor_one, .arg = &lowest },
 		{ .table = KS_T_FREED,
+		  .from = &from,
+		  .nafter = 1,
 		  .limit = max + FREE_LOOK_BEYOND,
 		  .fn = freed_one,
 		  .arg = &look },
 	};
-	size_t n = 0;
+	size_t n = 0, i = 0;
 	int r;
 
 	look.v = calloc(max + FREE_LOOK_BEYOND, sizeof(*look.v));
 	if (!look.v)
 		return -ENOMEM;
 	r = ks_engine_fetch(m->e, NULL, 0, s, 2, &mem);
-	for (size_t i = 0; r == 0 && i < look.n && n < max; i++) {
+	for (; r == 0 && i < look.n && n < max; i++) {
 		const struct ks_rec_freed *f = &look.v[i];
 
 		if (f->epoch < lowest)
@@ -286,6 +289,8 @@ ssize_t ks_meta_free_list(struct ks_meta *m, struct ks_free_item *out, size_t ma
 							  .block_size = f->block_size,
 							  .pack = f->pack };
 	}
+	if (r == 0 && after)
+		*after = i < look.n || i == max + FREE_LOOK_BEYOND ? look.v[i - 1].slice : 0;
 	ks_arena_clear(&mem);
 	free(look.v);
 	return r < 0 ? r : (ssize_t)n;

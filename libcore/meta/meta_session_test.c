@@ -179,7 +179,7 @@ ON_BOTH(another_sessions_open_files_stay)
 	/* A slice that b's old map may name waits for b's heartbeat. */
 	put_slice(&va, f, 0, 5000, 0);
 	rounds(a, b);
-	ks_check(ks_meta_free_list(a, &item, 1) == 1);
+	ks_check(ks_meta_free_list(a, NULL, &item, 1) == 1);
 	(void)slice;
 	atomic_store(&ob.ino[3], 0);
 	ks_check_ok(ks_meta_release(b, f));
@@ -219,14 +219,14 @@ ON_BOTH(a_session_that_does_not_pass_holds_everything)
 	ks_check_ok(ks_meta_unlink(a, ROOT, "f", NULL));
 	rounds(a, NULL);
 	ks_check(exists(a, f));
-	ks_check_eq(ks_meta_free_list(a, items, 4), 0);
+	ks_check_eq(ks_meta_free_list(a, NULL, items, 4), 0);
 	ks_check_ok(ks_meta_tick(b, 0));
 	rounds(a, NULL);
 	rounds(b, NULL);
 	rounds(a, NULL);
 	ks_check(!exists(a, f));
 	rounds(b, a);
-	ks_check_eq(ks_meta_free_list(a, items, 4), 2);
+	ks_check_eq(ks_meta_free_list(a, NULL, items, 4), 2);
 	ks_meta_close(b);
 	ks_meta_close(a);
 }
@@ -560,7 +560,8 @@ ON_BOTH(a_held_volume_keeps_its_objects)
 	struct ks_meta *a = v->m, *b = NULL;
 	uint64_t own = mkfile(v, ROOT, "own");
 	uint64_t packed = mkfile(v, ROOT, "packed");
-	struct ks_free_item items[4];
+	struct ks_free_item items[4], one;
+	uint64_t after = 0;
 	bool dropped = true;
 
 	put_slice(v, own, 0, 100, 0);
@@ -575,15 +576,23 @@ ON_BOTH(a_held_volume_keeps_its_objects)
 		ks_check_ok(ks_meta_tick(a, 0));
 		ks_check_ok(ks_meta_tick(b, 0));
 	}
-	ks_check_eq(ks_meta_free_list(a, items, 4), 0);
+	ks_check_eq(ks_meta_free_list(a, NULL, items, 4), 0);
 	/* Also a pack in which nothing lives because all of it was moved. */
 	ks_check_ok(ks_meta_pack_drop(a, 1, &dropped));
 	ks_check(!dropped);
 	ks_meta_close(b);
 	for (int i = 0; i < 6; i++)
 		ks_check_ok(ks_meta_tick(a, 0));
-	ks_check_eq(ks_meta_free_list(a, items, 4), 2);
+	ks_check_eq(ks_meta_free_list(a, NULL, items, 4), 2);
+	/* One by one, each behind the one before. */
+	ks_check_eq(ks_meta_free_list(a, &after, &one, 1), 1);
+	ks_check_eq(one.slice, items[0].slice);
+	ks_check_eq(after, one.slice);
+	ks_check_eq(ks_meta_free_list(a, &after, &one, 1), 1);
+	ks_check_eq(one.slice, items[1].slice);
+	ks_check_eq(after, 0);
 	ks_check_ok(ks_meta_free_done(a, items, 2));
+	ks_check_eq(ks_meta_free_list(a, &after, &one, 1), 0);
 	ks_check_ok(ks_meta_pack_drop(a, 1, &dropped));
 	ks_check(dropped);
 }

@@ -236,7 +236,8 @@ static int file_del(struct ks_object *o, const char *const *keys, size_t n)
 		/* EISDIR: a directory is no object. */
 		if (unlinkat(f->rootfd, keys[i], 0) < 0 && errno != ENOENT && errno != ENOTDIR &&
 		    errno != EISDIR) {
-			int r = ks_fail(-errno, "cannot delete %s/%s", f->root, keys[i]);
+			int r = ks_fail_spell(&f->kept, -errno, "cannot delete %s/%s", f->root,
+					      keys[i]);
 
 			if (first == 0)
 				first = r;

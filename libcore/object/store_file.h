@@ -117,6 +117,7 @@ struct ks_file_store {
 	int rootfd;
 	_Atomic bool no_direct;  /* the file system refused O_DIRECT */
 	struct ks_spell full;    /* the disk is */
+	struct ks_spell kept;    /* what should go cannot be deleted */
 	_Atomic size_t too_much; /* what found no room last */
 
 	pthread_mutex_t tmp_mu;

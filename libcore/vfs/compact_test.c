@@ -104,7 +104,7 @@ static void settle(struct rig *g, struct rig *other)
 		ks_check_ok(ks_meta_tick(g->v->meta, 0));
 		if (other)
 			ks_check_ok(ks_meta_tick(other->v->meta, 0));
-		while ((n = ks_meta_free_list(g->v->meta, items, 256)) > 0) {
+		while ((n = ks_meta_free_list(g->v->meta, NULL, items, 256)) > 0) {
 			for (ssize_t k = 0; k < n; k++) {
 				if (!items[k].pack)
 					ks_check_ok(ks_data_delete_slice(g->v->data, items[k].slice,

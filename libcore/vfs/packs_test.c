@@ -97,7 +97,7 @@ static void settle(struct rig *g, struct rig *other)
 		ks_check_ok(ks_meta_tick(g->v->meta, 0));
 		if (other)
 			ks_check_ok(ks_meta_tick(other->v->meta, 0));
-		while ((n = ks_meta_free_list(g->v->meta, items, 256)) > 0)
+		while ((n = ks_meta_free_list(g->v->meta, NULL, items, 256)) > 0)
 			ks_check_ok(ks_meta_free_done(g->v->meta, items, (size_t)n));
 		ks_check_eq(n, 0);
 	}

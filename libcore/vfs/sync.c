@@ -24,8 +24,8 @@
 #define EXPIRE_STEPS 4 /* hundreds of entries each */
 #define PACKS_NS (10 * KS_NS_PER_S)
 #define PACKS_MORE_NS KS_NS_PER_S
-#define PACKS_FAILED_NS (60 * KS_NS_PER_S)
 #define PACKS_BYTES (8 * KS_MIB)
+#define FAILED_NS (60 * KS_NS_PER_S)
 
 static size_t bit_of(ks_ino_t ino)
 {
@@ -175,11 +175,28 @@ static int barrier(struct ks_vfs *v, bool all)
 struct ripe {
 	struct ks_free_item *v;
 	size_t n, at;
+	uint64_t after;  /* where the next list begins; 0: with the first */
+	bool failed;     /* something could not be deleted since then */
+	int64_t next_ns; /* no list before that */
 };
+
+/*
+ * What cannot be deleted stays in the list. So that it is not in the way of all that is behind it, a list begins where the one before ended; so that it is not tried
+ * all the time, there is a pause when the end was reached. kiseki-gc tries it, too, and says what is wrong.
+ */
+static void list_done(struct ripe *p)
+{
+	if (p->after)
+		return;
+	if (p->failed)
+		p->next_ns = ks_clock_mono_ns() + FAILED_NS;
+	p->failed = false;
+}
 
 /* Lists what can go, and makes sure that it can. */
 static int ripen(struct ks_vfs *v, struct ripe *p)
 {
+	uint64_t after = p->after;
 	ssize_t n;
 	int r;
 
@@ -188,13 +205,17 @@ static int ripen(struct ks_vfs *v, struct ripe *p)
 		p->v = calloc(RIPE_MAX, sizeof(*p->v));
 	if (!p->v)
 		return -ENOMEM;
-	n = ks_meta_free_list(v->meta, p->v, RIPE_MAX);
-	if (n <= 0)
+	n = ks_meta_free_list(v->meta, &after, p->v, RIPE_MAX);
+	if (n < 0)
 		return (int)n;
-	r = barrier(v, !ks_meta_is_alone(v->meta));
-	if (r == 0)
-		p->n = (size_t)n;
-	return r;
+	r = n ? barrier(v, !ks_meta_is_alone(v->meta)) : 0;
+	if (r < 0)
+		return r;
+	p->n = (size_t)n;
+	p->after = after;
+	if (n == 0)
+		list_done(p);
+	return 0;
 }
 
 /* Deletes the objects of one batch; how many were confirmed, or -errno. */
@@ -213,7 +234,10 @@ static ssize_t delete_batch(struct ks_vfs *v, struct ripe *p)
 							item[i].block_size);
 		if (r == 0)
 			item[done++] = item[i];
+		p->failed = p->failed || r < 0;
 	}
+	if (n && p->at == p->n)
+		list_done(p);
 	if (done == 0)
 		return n == 0 ? 0 : -EIO;
 	r = ks_meta_free_done(v->meta, item, done);
@@ -251,12 +275,14 @@ static int64_t packs(struct ks_vfs *v)
 {
 	int r = ks_packs_step(v, PACKS_BYTES);
 
-	return ks_clock_mono_ns() + (r < 0 ? PACKS_FAILED_NS : r > 0 ? PACKS_MORE_NS : PACKS_NS);
+	return ks_clock_mono_ns() + (r < 0 ? FAILED_NS : r > 0 ? PACKS_MORE_NS : PACKS_NS);
 }
 
 /* May a barrier be had for the sake of deletions? Not of every little one while files are being written. */
-static bool may_ripen(struct ks_vfs *v, bool due)
+static bool may_ripen(struct ks_vfs *v, const struct ripe *p, bool due)
 {
+	if (p->at < p->n || (ks_clock_mono_ns() < p->next_ns && !nearly_full(v)))
+		return false;
 	return due || nearly_full(v) || (!ks_unsynced_any(v) && ks_meta_is_alone(v->meta));
 }
 
@@ -275,9 +301,9 @@ static void *maintain(void *arg)
 
 		ks_mutex_unlock(&v->maint_mu);
 		/* Failures are logged where they are raised, and the next round tries again. */
-		if (v->cleanup && ripe.at == ripe.n && may_ripen(v, due))
+		if (v->cleanup && may_ripen(v, &ripe, due))
 			KS_IGNORE(ripen(v, &ripe));
-		if (delete_batch(v, &ripe) > 0)
+		if (delete_batch(v, &ripe) > 0 || ripe.at < ripe.n)
 			pause = nearly_full(v) ? 0 : DELETE_PAUSE_NS;
 		/* Bounds what a power cut can take: sync(2) never reaches a FUSE file system. */
 		if (due) {

@@ -84,17 +84,36 @@ static size_t delete_slice(struct ks_gc *g, struct keys *k, const struct ks_free
 	return failed + keys_delete(g, k, "pending");
 }
 
-/* 1: something was done; 0: nothing can be now. */
-static int pending_batch(struct ks_gc *g, struct keys *k)
+/* Once over all that is to be deleted. What fails stays, and must not be in the way of what is behind it. */
+struct pass {
+	uint64_t after; /* where it is; 0: begins */
+	uint64_t done, failed;
+};
+
+/* 1: the pass is over, and something was done in it; 0: it was not. */
+static int pass_over(struct ks_gc *g, struct pass *p)
+{
+	bool any = p->done > 0;
+
+	/* Else they are tried once more. */
+	if (!any)
+		g->out.failed += p->failed;
+	*p = (struct pass){ 0 };
+	return any;
+}
+
+/* 1: go on; 0: nothing can be done now. */
+static int pending_batch(struct ks_gc *g, struct keys *k, struct pass *p)
 {
 	struct ks_free_item items[BATCH];
-	ssize_t n = ks_meta_free_list(g->m->meta, items, BATCH);
+	ssize_t n = ks_meta_free_list(g->m->meta, &p->after, items, BATCH);
 	size_t done = 0;
-	uint64_t failed = 0;
 	int r;
 
-	if (n <= 0)
+	if (n < 0)
 		return (int)n;
+	if (n == 0)
+		return p->after ? 1 : pass_over(g, p);
 	/* The commit that freed them, and the data of what took their place, have to be durable before they go. */
 	r = ks_object_sync_all(g->m->store);
 	if (r == 0)
@@ -104,7 +123,7 @@ static int pending_batch(struct ks_gc *g, struct keys *k)
 	for (ssize_t i = 0; i < n && allowance(g) > 0; i++) {
 		size_t bad = delete_slice(g, k, &items[i]);
 
-		failed += bad;
+		p->failed += bad;
 		if (!bad)
 			items[done++] = items[i];
 		g->out.pending.bytes += bad || items[i].pack ? 0 : items[i].len;
@@ -116,9 +135,8 @@ static int pending_batch(struct ks_gc *g, struct keys *k)
 	r = done ? ks_meta_free_done(g->m->meta, items, done) : 0;
 	if (r < 0)
 		return r;
-	if (!done)
-		g->out.failed += failed;
-	return done > 0;
+	p->done += done;
+	return p->after ? 1 : pass_over(g, p);
 }
 
 /* Sessions pass epochs once a second; what nobody holds is free after two of them. */
@@ -128,13 +146,14 @@ static int pending(struct ks_gc *g, struct keys *k)
 	int64_t since = ks_clock_mono_ns();
 	uint64_t last_files = UINT64_MAX;
 	struct timespec nap = ks_ns_to_ts(NAP_NS);
+	struct pass pass = { 0 };
 
 	while (!ks_gc_stopped(g) && allowance(g) > 0) {
 		struct ks_gc_left left;
 		int r = ks_meta_tick(g->m->meta, TICK_NS);
 
 		if (r == 0)
-			r = pending_batch(g, k);
+			r = pending_batch(g, k, &pass);
 		if (r < 0)
 			return r;
 		if (r > 0) {

@@ -393,7 +393,7 @@ static void come(void *arg, const char *what, uint64_t done, uint64_t total)
 	ks_check_ok(ks_vfs_unlink(c->vol->vfs, &tv_ctx, KS_ROOT_INO, "first"));
 	while (n == 0 && ks_clock_mono_ns() < until) {
 		ks_check_ok(ks_meta_tick(c->vol->meta, 0));
-		n = ks_meta_free_list(c->vol->meta, &item, 1);
+		n = ks_meta_free_list(c->vol->meta, NULL, &item, 1);
 	}
 	ks_check_eq(n, 1);
 	ks_check_ok(ks_meta_free_done(c->vol->meta, &item, 1));
