@@ -80,11 +80,16 @@ static void process(void *arg, const struct fuse_buf *buf)
 	ks_fuse_process(arg, buf);
 }
 
+static void failed(void *arg)
+{
+	ks_fuse_stop(arg);
+}
+
 static int run(struct fuse_session *se, struct ks_transport_opts *o)
 {
 	static const struct fuse_custom_io io = { .writev = io_writev, .read = io_read };
 	struct ks_fuse *f = ks_container_of(o, struct ks_fuse, topts);
-	struct ks_uring_opts uo = { .process = process, .arg = f };
+	struct ks_uring_opts uo = { .process = process, .failed = failed, .arg = f };
 	struct ks_uring *u;
 	int r = ks_uring_new(&u, se, &uo);
 
@@ -95,6 +100,9 @@ static int run(struct fuse_session *se, struct ks_transport_opts *o)
 	if (r < 0)
 		return ks_fail(r, "libfuse does not take another transport");
 	r = read_classic(f, se, u);
+	if (ks_uring_error(u))
+		return ks_fail_hint(ks_uring_error(u), "mount with --transport=classic",
+				    "FUSE over io_uring");
 	if (r == 0 && !fuse_session_exited(se) && ks_uring_is_refused(u)) {
 		if (o->must)
 			return ks_fail(-EOPNOTSUPP, "no FUSE over io_uring: %s",

@@ -48,6 +48,8 @@
 /* Reads of the access log that wait hold an entry each, and must leave some to others. */
 enum { DEPTH_MIN = KS_LOG_READERS + 2 };
 enum { PAGE = 4096, DEPTH_MAX = 8, DEPTH_BUDGET = 128, WORKERS = 8, RETRY_US = 10000 };
+/* Of a command that fails: a second. */
+enum { TRIES_MAX = 100 };
 
 #ifndef IORING_SETUP_SINGLE_ISSUER
 #define IORING_SETUP_SINGLE_ISSUER (1U << 12)
@@ -67,7 +69,8 @@ struct entry {
 	size_t msg_len;
 	_Atomic uint64_t unique; /* of the request being served; 0: with the kernel */
 	uint64_t commit_id;
-	unsigned int cmd; /* sent last, to be repeated after -EINTR and -EAGAIN */
+	unsigned int cmd;   /* sent last, to be repeated when it fails */
+	unsigned int tries; /* that failed, one after the other */
 	struct iovec iov[2];
 	struct entry *next; /* [queue's mu] done list */
 };
@@ -83,6 +86,8 @@ struct queue {
 	struct ks_linger linger;
 	uint64_t efd_value;
 	struct entry *ent;
+	unsigned int lost; /* entries that the kernel did not take */
+	bool pause;        /* something failed: not at once again */
 	pthread_mutex_t mu;
 	struct entry *done; /* [mu] */
 };
@@ -101,6 +106,8 @@ struct ks_uring {
 	struct queue *q;
 	struct ks_workers *workers;
 	_Atomic bool on, refused, stop;
+	_Atomic int err;         /* it had to be given up */
+	struct ks_spell failing; /* commands */
 
 	pthread_mutex_t state; /* guards what follows, and queue.up */
 	pthread_cond_t cond;
@@ -298,18 +305,65 @@ static void serve(struct entry *e)
 	}
 }
 
+static const char *purpose(const struct entry *e)
+{
+	return e->cmd == KS_URING_REGISTER ? "register an entry" : "send a reply";
+}
+
+/*
+ * Programs wait for what will not come any more. The threads end, so that nothing but the session's own descriptor keeps the connection: when that is closed, they
+ * get an error.
+ */
+static void give_up(struct queue *q, const struct entry *e, int res)
+{
+	struct ks_uring *u = q->u;
+	int none = 0;
+
+	if (!atomic_compare_exchange_strong(&u->err, &none, res))
+		return;
+	ks_log(KS_LOG_ERROR, "io_uring queue %u: cannot %s: %s", q->id, purpose(e),
+	       ks_strerror(-res));
+	atomic_store_explicit(&u->stop, true, memory_order_release);
+	for (unsigned int i = 0; i < u->nq; i++)
+		wake_queue(&u->q[i]);
+	u->opts.failed(u->opts.arg);
+}
+
+/*
+ * The kernel (fs/fuse/dev_uring.c) did not do it. Tried again, that a request is not lost, nor the entry:
+ *
+ *	ENOENT		it does not know the request that was replied to, perhaps since an earlier try did it: the entry is registered anew, for others
+ *	all others	ENOMEM, or forbidden by a policy: nothing has happened
+ *
+ * What never works ends the session, but for an entry among others that cannot be registered.
+ */
+static void failed(struct queue *q, struct entry *e, int res)
+{
+	unsigned int cmd = res == -ENOENT ? KS_URING_REGISTER : e->cmd;
+
+	if (ks_spell_say(&q->u->failing))
+		ks_log(KS_LOG_WARN, "io_uring queue %u: cannot %s, tries again: %s", q->id,
+		       purpose(e), ks_strerror(-res));
+	if (++e->tries < TRIES_MAX) {
+		q->pause = true;
+		submit_entry(e, cmd);
+	} else if (cmd != KS_URING_REGISTER || ++q->lost == q->u->depth) {
+		give_up(q, e, res);
+	}
+}
+
 static void complete(struct queue *q, struct entry *e, int res)
 {
 	if (!e) {
 		take_done(q);
 		arm_eventfd(q);
 	} else if (res == 0) {
+		e->tries = 0;
 		serve(e);
 	} else if (res == -EINTR || res == -EAGAIN) {
 		submit_entry(e, e->cmd);
 	} else if (res != -ENOTCONN && res != -ECONNABORTED && res != -ECANCELED) {
-		ks_log(KS_LOG_ERROR, "io_uring queue %u, command %u: %s", q->id, e->cmd,
-		       ks_strerror(-res));
+		failed(q, e, res);
 	} /* else unmounted: the entry is gone */
 }
 
@@ -362,6 +416,9 @@ static void queue_loop(struct queue *q)
 			complete(q, e, res);
 			served = true;
 		}
+		if (q->pause)
+			usleep(RETRY_US);
+		q->pause = false;
 	}
 }
 
@@ -584,6 +641,11 @@ bool ks_uring_is_on(const struct ks_uring *u)
 bool ks_uring_is_refused(const struct ks_uring *u)
 {
 	return atomic_load_explicit(&u->refused, memory_order_acquire);
+}
+
+int ks_uring_error(const struct ks_uring *u)
+{
+	return atomic_load_explicit(&u->err, memory_order_acquire);
 }
 
 const char *ks_uring_why_not(const struct ks_uring *u)

@@ -22,6 +22,8 @@ struct ks_uring_opts {
 	unsigned int
 		depth; /* requests per CPU that may be handed to workers at one time; 0: chosen by the number of CPUs */
 	void (*process)(void *arg, const struct fuse_buf *buf); /* serves a message */
+	/* Once, when ks_uring_error() is set: makes the thread that reads /dev/fuse return. Any thread. */
+	void (*failed)(void *arg);
 	void *arg;
 	unsigned int workers; /* threads that take requests which would block; 0: 8 */
 };
@@ -40,6 +42,8 @@ ssize_t ks_uring_writev(struct ks_uring *u, int fd, struct iovec *iov, int n);
 bool ks_uring_is_on(const struct ks_uring *u);
 /* True once INIT was answered and it will never be on. */
 bool ks_uring_is_refused(const struct ks_uring *u);
+/* 0, or -errno: the kernel has stopped taking our commands. Nothing is served any more, and programs wait until the session is unmounted. */
+int ks_uring_error(const struct ks_uring *u);
 /* Why it is not on, for the log and kiseki-status: "the kernel does not offer it" ... */
 const char *ks_uring_why_not(const struct ks_uring *u);
 

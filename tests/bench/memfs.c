@@ -533,10 +533,17 @@ static void process(void *arg, const struct fuse_buf *buf)
 	fuse_session_process_buf(arg, buf);
 }
 
+static void failed(void *arg)
+{
+	(void)arg;
+	fprintf(stderr, "memfs: io_uring: %s\n", strerror(-ks_uring_error(ring)));
+	_exit(1);
+}
+
 static int ring_loop(struct fuse_session *se)
 {
 	static const struct fuse_custom_io io = { .writev = ring_writev, .read = ring_read };
-	struct ks_uring_opts o = { .process = process, .arg = se };
+	struct ks_uring_opts o = { .process = process, .failed = failed, .arg = se };
 	struct fuse_buf buf = { 0 };
 	int r;
 
