@@ -79,14 +79,14 @@ static bool parse_id(const char *text, int64_t (*find)(const char *name), int64_
 
 static int64_t find_user(const char *name)
 {
-	const struct passwd *p = getpwnam(name); // NOLINT(concurrency-mt-unsafe): no thread yet
+	const struct passwd *p = getpwnam(name); /* no thread yet */
 
 	return p ? (int64_t)p->pw_uid : -1;
 }
 
 static int64_t find_group(const char *name)
 {
-	const struct group *g = getgrnam(name); // NOLINT(concurrency-mt-unsafe): no thread yet
+	const struct group *g = getgrnam(name); /* no thread yet */
 
 	return g ? (int64_t)g->gr_gid : -1;
 }

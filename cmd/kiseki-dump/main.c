@@ -204,6 +204,6 @@ int main(int argc, char **argv)
 	ks_cmd_parse(&cmd, argc, argv, &args);
 	check_args();
 	/* Names in archives are characters; which bytes those are must not depend on who calls. */
-	setlocale(LC_CTYPE, "C.UTF-8"); // NOLINT(concurrency-mt-unsafe): the only thread yet
+	setlocale(LC_CTYPE, "C.UTF-8"); /* the only thread yet */
 	return ks_cmd_exit(dump(args[0]));
 }

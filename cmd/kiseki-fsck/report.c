@@ -38,8 +38,10 @@ static int put_name(struct ks_buf *b, const char *p, size_t n)
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < n; i++) {
-		char c = (unsigned char)p[i] < 0x20 || p[i] == 0x7f ? '?' : p[i];
+		char c = p[i];
 
+		if ((unsigned char)c < 0x20 || c == 0x7f)
+			c = '?';
 		r = ks_buf_append(b, &c, 1);
 	}
 	return r;

@@ -222,7 +222,7 @@ static void print_result(const char *volume, const struct ks_gc_result *r)
 
 static int64_t least_grace(void)
 {
-	const char *testing = getenv("KISEKI_TESTING"); // NOLINT(concurrency-mt-unsafe)
+	const char *testing = getenv("KISEKI_TESTING");
 
 	return testing && *testing ? 5 * KS_NS_PER_S : KS_GC_GRACE_MIN_NS;
 }

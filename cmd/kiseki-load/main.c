@@ -270,7 +270,7 @@ int main(int argc, char **argv)
 	if (strcmp(args[n - 1], "-") == 0 && isatty(STDIN_FILENO))
 		ks_cmd_usage("an archive does not come from a terminal: FILE, or a pipe");
 	/* Names in archives are characters; which bytes those are must not depend on who calls. */
-	setlocale(LC_CTYPE, "C.UTF-8"); // NOLINT(concurrency-mt-unsafe): the only thread yet
+	setlocale(LC_CTYPE, "C.UTF-8"); /* the only thread yet */
 	r = run(args, n);
 	ks_load_result_clear(&loaded);
 	return ks_cmd_exit(r);

@@ -47,7 +47,7 @@ static void print_one(struct scan *s, const char *what, const char *path)
 	}
 	snprintf(proc, sizeof(proc), "/proc/%d", s->pid);
 	if (stat(proc, &st) == 0)
-		pw = getpwuid(st.st_uid); // NOLINT(concurrency-mt-unsafe)
+		pw = getpwuid(st.st_uid);
 	if (pw)
 		snprintf(user, sizeof(user), "%.32s", pw->pw_name);
 	else

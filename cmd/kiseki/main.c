@@ -40,7 +40,7 @@ static void add_dir(struct names *all, const char *dir)
 	DIR *d = opendir(dir);
 	struct dirent *e;
 
-	while (d && (e = readdir(d))) { // NOLINT(concurrency-mt-unsafe)
+	while (d && (e = readdir(d))) {
 		KS_AUTO(ks_freep) char *path = NULL;
 
 		if (strncmp(e->d_name, "kiseki-", 7) != 0 || !e->d_name[7])
@@ -158,7 +158,7 @@ static void run(char **args)
 	args[0] = word;
 	if (errno != ENOENT) {
 		ks_cmd_error("cannot run %s: %s", name, strerrordesc_np(errno));
-		exit(KS_EXIT_OSERR); // NOLINT(concurrency-mt-unsafe)
+		exit(KS_EXIT_OSERR);
 	}
 }
 

@@ -24,7 +24,8 @@ size_t ks_utf8_sequence(const unsigned char *p, size_t n)
 	return c < least[len] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : len;
 }
 
-static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+#define PAD 64 /* the last of them, which only ends a text */
+static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
 
 void ks_base64(const void *data, size_t n, char *out)
 {
@@ -37,8 +38,8 @@ void ks_base64(const void *data, size_t n, char *out)
 
 		*o++ = digits[v >> 18];
 		*o++ = digits[v >> 12 & 63];
-		*o++ = i + 1 < n ? digits[v >> 6 & 63] : (char)'=';
-		*o++ = i + 2 < n ? digits[v & 63] : (char)'=';
+		*o++ = digits[i + 1 < n ? v >> 6 & 63 : PAD];
+		*o++ = digits[i + 2 < n ? v & 63 : PAD];
 	}
 }
 

@@ -193,7 +193,7 @@ static int read_words(int argc, char **argv, char **args)
 	for (;;) {
 		int at = optind ? optind : 1;
 
-		got = getopt_long(argc, argv, shorts, longs, NULL); // NOLINT(concurrency-mt-unsafe)
+		got = getopt_long(argc, argv, shorts, longs, NULL);
 		if (got < 0)
 			break;
 		if (got == 1)
@@ -279,7 +279,7 @@ static void answer_questions(void)
 		ks_cmd_list_options(stdout);
 	else
 		return;
-	exit(fflush(stdout) ? KS_EXIT_IOERR : KS_EXIT_OK); // NOLINT(concurrency-mt-unsafe)
+	exit(fflush(stdout) ? KS_EXIT_IOERR : KS_EXIT_OK);
 }
 
 static void check_count(int n, char **args)
@@ -305,7 +305,7 @@ int ks_cmd_parse(const struct ks_cmd *cmd, int argc, char **argv, char ***args)
 	ks_cli.args = *args = calloc((size_t)argc + 1, sizeof(**args));
 	if (!*args) {
 		fprintf(stderr, "%s: out of memory\n", cmd->name);
-		exit(KS_EXIT_OSERR); // NOLINT(concurrency-mt-unsafe)
+		exit(KS_EXIT_OSERR);
 	}
 	n = read_words(argc, argv, *args);
 	answer_questions();

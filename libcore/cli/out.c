@@ -228,7 +228,7 @@ void ks_cmd_usage(const char *fmt, ...)
 		ks_cmd_short_usage(stderr);
 	if (ks_cli.cmd && ks_cli.cmd->map_exit)
 		code = ks_cli.cmd->map_exit(code);
-	exit(code); // NOLINT(concurrency-mt-unsafe)
+	exit(code);
 }
 
 /* These say nothing that the text does not: "volume 'x' already exists: File exists". */
@@ -346,7 +346,7 @@ static void die_of(int sig)
 	signal(sig, SIG_DFL);
 	sigemptyset(&set);
 	sigaddset(&set, sig);
-	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 	raise(sig);
 }
 

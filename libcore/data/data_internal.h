@@ -184,7 +184,7 @@ int ks_pack_open(struct ks_pack **out, struct ks_data *d) KS_MUST_CHECK;
 void ks_pack_close(struct ks_pack *p);
 bool ks_pack_takes(const struct slice *s); /* small, and nothing of it uploaded */
 /* A slice's end: no call to the store, which sees it later. NULL is fine. */
-void ks_pack_log_leave(struct ks_pack_log *l);
+void ks_pack_log_leave(struct ks_pack_log *o);
 int ks_pack_append(struct ks_pack *p, struct slice *const *v, size_t n) KS_MUST_CHECK;
 
 /* ---- index.c: checksums of blocks, asked from the host once ---- */

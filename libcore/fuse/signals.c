@@ -139,7 +139,8 @@ void ks_fuse_signals_stop(struct ks_fuse_signals *s)
 	if (!s)
 		return;
 	__atomic_store_n(&s->over, true, __ATOMIC_RELEASE);
-	pthread_kill(s->thread, SIGTERM);
+	/* It takes it with sigwait(). */
+	pthread_kill(s->thread, SIGTERM); // NOLINT(bugprone-bad-signal-to-kill-thread)
 	pthread_join(s->thread, NULL);
 	free(s->mountpoint);
 	free(s);

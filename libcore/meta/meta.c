@@ -208,7 +208,7 @@ static int load_one(void *arg, const void *rec, const struct ks_rec_inode *node)
 	for (size_t i = 0; i < KS_ARRAY_SIZE(settings); i++) {
 		const struct setting *d = &settings[i];
 
-		if (strlen(d->name) != r->name.n || memcmp(d->name, r->name.p, r->name.n))
+		if (strlen(d->name) != r->name.n || memcmp(d->name, r->name.p, r->name.n) != 0)
 			continue;
 		if (setting_parse(d, r->value, &l->s) < 0)
 			return ks_fail(-EBADMSG, "the volume's setting '%s' cannot be read",

@@ -20,7 +20,7 @@ char *ks_locks_dir(const char *url)
 	static const char scheme[] = "sqlite://";
 	size_t n = strlen(url);
 
-	if (strncmp(url, scheme, sizeof(scheme) - 1))
+	if (strncmp(url, scheme, sizeof(scheme) - 1) != 0)
 		return NULL;
 	if (n > 3 && strcmp(url + n - 3, ".db") == 0)
 		n -= 3;

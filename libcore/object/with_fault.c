@@ -60,7 +60,7 @@ static const struct {
 } errnos[] = {
 #define E(x)                                                                                       \
 	{                                                                                          \
-#x, -x                                                                             \
+#x, -(x)                                                                           \
 	}
 	E(EIO),     E(ENOSPC), E(EDQUOT), E(EAGAIN), E(ETIMEDOUT),    E(ENOENT),       E(EACCES),
 	E(EPERM),   E(EROFS),  E(ENOMEM), E(EINTR),  E(ECONNRESET),   E(ECONNREFUSED), E(EBUSY),

@@ -62,7 +62,7 @@ static int local_list(struct ks_cdir *d, ks_list_fn *fn, void *arg)
 	}
 	while (r == 0) {
 		errno = 0;
-		e = readdir(dir); // NOLINT(concurrency-mt-unsafe): the stream is this call's own
+		e = readdir(dir);
 		if (!e) {
 			r = -errno;
 			break;

@@ -125,7 +125,7 @@ void ks_links_clear(struct ks_copy *c);
 /* ---- copy_compare.c ---- */
 
 void ks_compare_leaf(struct ks_copy *c, struct ks_copy_item *it);
-void ks_compare_dir(struct ks_copy *c, const struct ks_copy_item *it);
+void ks_compare_dir(struct ks_copy *c, const struct ks_copy_item *dir);
 void ks_copy_differs(struct ks_copy *c, const char *path, const char *why);
 
 /* ---- copy_delete.c ---- */

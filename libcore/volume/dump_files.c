@@ -399,7 +399,6 @@ static int put_entry(struct files *f, const struct ks_attr *a)
 	return ks_dump_stopped(f->d);
 }
 
-// NOLINTNEXTLINE(readability-function-size): as ks_vfs_readdir() calls it
 static int take_entry(void *arg, const char *name, size_t n, uint64_t cookie, ks_ino_t ino,
 		      uint32_t type, const struct ks_attr *attr, bool glued)
 {

@@ -36,7 +36,6 @@ void ks_dump_failed(struct ks_dump *d, const char *what, int err, const char *te
 int ks_dump_objects(struct ks_dump *d, struct ks_object *store) KS_MUST_CHECK;
 int ks_dump_files(struct ks_dump *d, const struct ks_volume_ref *ref) KS_MUST_CHECK;
 
-// NOLINTNEXTLINE(readability-non-const-parameter): it is written
 static inline void ks_dump_count(uint64_t *counter, uint64_t n)
 {
 	__atomic_add_fetch(counter, n, __ATOMIC_RELAXED);

@@ -61,7 +61,7 @@ static int choose_name(struct format *f)
 		from = slash ? slash + 1 : copy;
 		n = strlen(from);
 		if (n > 3 && strcmp(from + n - 3, ".db") == 0)
-			slash[1 + n - 3] = '\0';
+			copy[strlen(copy) - 3] = '\0';
 	}
 	if (!from || !ks_volume_name_ok(from))
 		return ks_fail_hint(-EINVAL,

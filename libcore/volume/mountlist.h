@@ -20,9 +20,9 @@ struct ks_mount_list {
 
 /* All, in the order of mounting. It touches none of them: a dead one might hang. */
 int ks_mount_list_read(struct ks_mount_list *out) KS_MUST_CHECK;
-void ks_mount_list_clear(struct ks_mount_list *l);
+void ks_mount_list_clear(struct ks_mount_list *e);
 /* Marks what @operand means: a mount point (the topmost one there), or a volume. @config: of --config, or NULL. -ENOENT, raised. */
-int ks_mount_list_choose(struct ks_mount_list *l, const char *operand,
+int ks_mount_list_choose(struct ks_mount_list *e, const char *operand,
 			 const char *config) KS_MUST_CHECK;
 
 #endif

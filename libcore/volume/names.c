@@ -12,7 +12,7 @@ static void names_in(const char *dir, void (*fn)(void *arg, const char *name), v
 	DIR *d = dir ? opendir(dir) : NULL;
 	struct dirent *e;
 
-	while (d && (e = readdir(d))) { // NOLINT(concurrency-mt-unsafe)
+	while (d && (e = readdir(d))) {
 		KS_AUTO(ks_freep) char *db = NULL;
 
 		if (!ks_volume_name_ok(e->d_name))

@@ -188,7 +188,6 @@ void ks_place_remove_empty(const char *data_url)
 	KS_AUTO(ks_freep) char *dir = ks_url_to_path("file", data_url);
 
 	if (dir)
-		// NOLINTNEXTLINE(concurrency-mt-unsafe): in a directory of ours, by one thread
 		KS_IGNORE(nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) < 0); /* what can be */
 }
 

@@ -221,7 +221,6 @@ static int read_column(struct in *in, const struct ks_col *c, void *rec)
 	return r;
 }
 
-// NOLINTNEXTLINE(readability-non-const-parameter): the record is written into it
 int ks_rectext_read(enum ks_table t, char *line, size_t n, void *rec, const char **why)
 {
 	const struct ks_table_desc *d = &ks_tables[t];

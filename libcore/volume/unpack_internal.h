@@ -59,7 +59,6 @@ struct ks_unpack {
 	struct ks_hmap busy; /* [mu] their names */
 };
 
-// NOLINTNEXTLINE(readability-non-const-parameter): it is written
 static inline void ks_unpack_count(uint64_t *counter, uint64_t n)
 {
 	__atomic_add_fetch(counter, n, __ATOMIC_RELAXED);
