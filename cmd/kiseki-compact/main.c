@@ -6,6 +6,7 @@
 #include "cli/json.h"
 #include "cli/progress.h"
 #include "volume/compact.h"
+#include "volume/last.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -189,6 +190,8 @@ static int run(const char *operand)
 	code = r < 0 ? ks_cmd_report(r) : exit_code();
 	if (r == 0)
 		print_result(v->settings->name);
+	if (v && !ks_common.dry_run && ks_last_is_whole(path))
+		ks_last_note(v->meta, KS_TOOL_COMPACT, ks_cmd_code(code));
 	r = ks_volume_close(ks_steal(&v));
 	return r < 0 ? ks_exit_worse(code, ks_cmd_report(r)) : code;
 }

@@ -6,6 +6,7 @@
 #include "cli/json.h"
 #include "cli/progress.h"
 #include "volume/dump.h"
+#include "volume/last.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <locale.h>
@@ -167,7 +168,6 @@ static int dump(const char *operand)
 		ks_progress_stop();
 	}
 	summarise(ref.shown_url);
-	ks_volume_ref_clear(&ref);
 	if (r == 0)
 		say();
 	if (r == 0 && done.failed) {
@@ -176,6 +176,9 @@ static int dump(const char *operand)
 			     done.failed);
 		r = KS_EXIT_PARTIAL;
 	}
+	if (*done.uuid && ks_last_is_whole(path))
+		ks_last_note_at(&ref, KS_TOOL_DUMP, ks_cmd_code(r));
+	ks_volume_ref_clear(&ref);
 	return r;
 }
 

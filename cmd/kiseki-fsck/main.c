@@ -5,6 +5,7 @@
 #include "cli/json.h"
 #include "cli/progress.h"
 #include "fsck.h"
+#include "volume/last.h"
 #include <errno.h>
 #include <string.h>
 
@@ -137,6 +138,7 @@ static int check(const struct ks_volume_ref *ref)
 				  .stopped = ks_cmd_stopped_cb };
 	struct ks_fsck_result pre = { 0 }, out = { 0 };
 	struct ks_maint m = { 0 };
+	bool begun = false;
 	int bits, r;
 
 	r = ks_fsck_settings(ref->meta_url, &o, &pre);
@@ -145,6 +147,7 @@ static int check(const struct ks_volume_ref *ref)
 	if (r == 0)
 		r = open_volume(&m, ref);
 	if (r == 0) {
+		begun = true;
 		ks_json_volume(m.settings->name, m.settings->uuid, m.shown_url);
 		report.volume = m.settings->name;
 		ks_progress_start("fsck", how_far, NULL);
@@ -158,6 +161,9 @@ static int check(const struct ks_volume_ref *ref)
 		ks_cmd_report(r); /* before closing raises anything else */
 	if (r == 0 || out.problems)
 		report_end(&out, bits);
+	/* A check writes nothing, not even this. */
+	if (begun && report.level != KS_FSCK_CHECK)
+		ks_last_note(m.meta, KS_TOOL_FSCK, ks_cmd_code(BITS | bits));
 	ks_maint_close(&m);
 	return BITS | bits;
 }

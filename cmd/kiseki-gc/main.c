@@ -8,6 +8,7 @@
 #include "cli/json.h"
 #include "cli/progress.h"
 #include "volume/gc.h"
+#include "volume/last.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -309,6 +310,8 @@ int main(int argc, char **argv)
 	} else {
 		r = ks_cmd_report(r); /* before closing raises anything else */
 	}
+	if (m.meta && !ks_common.dry_run && (!arg.only || arg.only == KS_GC_ALL))
+		ks_last_note(m.meta, KS_TOOL_GC, ks_cmd_code(r));
 	ks_maint_close(&m);
 	ks_volume_ref_clear(&ref);
 	return ks_cmd_exit(r);

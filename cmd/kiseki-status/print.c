@@ -102,6 +102,48 @@ static void print_trash(const struct ks_status *s)
 		ks_cmd_say("trash     none");
 }
 
+/* In local time, as people plan jobs: "today 02:00", or the day. */
+static void when(int64_t ns, char *out, size_t n)
+{
+	struct timespec then = ks_ns_to_ts(ns);
+	struct timespec now = ks_ns_to_ts(ks_clock_real_ns());
+	struct tm t, today;
+
+	localtime_r(&then.tv_sec, &t);
+	localtime_r(&now.tv_sec, &today);
+	strftime(out, n,
+		 t.tm_year == today.tm_year && t.tm_yday == today.tm_yday ? "today %H:%M"
+									  : "%Y-%m-%d",
+		 &t);
+}
+
+/*
+ * Of a volume that is new there is nothing to tell. Of the others "never" is said where it would be missed, and is true: a mount compacts by itself, and a check that
+ * only looks leaves no note.
+ */
+static void print_last(const struct ks_status *s)
+{
+	char line[256] = "";
+	size_t n = 0;
+	bool any = false;
+
+	for (int i = 0; i < KS_TOOLS; i++) {
+		const struct ks_last *l = &s->last[i];
+		char time[32] = "never", code[32] = "";
+
+		any = any || l->end_ns;
+		if (!l->end_ns && i != KS_TOOL_GC && i != KS_TOOL_DUMP)
+			continue;
+		if (l->end_ns)
+			when(l->end_ns, time, sizeof(time));
+		if (l->end_ns)
+			snprintf(code, sizeof(code), l->code ? " exit %d" : " ok", l->code);
+		n += (size_t)snprintf(line + n, sizeof(line) - n, "%s%s %s%s", n ? ", " : "",
+				      ks_tool_names[i], time, code);
+	}
+	ks_cmd_say("last      %s", any ? line : "none");
+}
+
 void status_print(const struct ks_status *s, const struct ks_volume_ref *ref)
 {
 	char uuid[KS_UUID_STR];
@@ -137,6 +179,7 @@ void status_print(const struct ks_status *s, const struct ks_volume_ref *ref)
 	ks_cmd_size(s->settings.block_size, size);
 	ks_cmd_say("blocks    %s, compression %s", size, s->settings.compress);
 	print_sessions(s);
+	print_last(s);
 }
 
 static json_t *json_sessions(const struct ks_status *s)
@@ -167,6 +210,22 @@ static json_t *json_sessions(const struct ks_status *s)
 	return list;
 }
 
+/* Null for what never ended. */
+static json_t *json_last(const struct ks_status *s)
+{
+	json_t *all = json_object();
+
+	for (int i = 0; all && i < KS_TOOLS; i++) {
+		const struct ks_last *l = &s->last[i];
+		json_t *j = l->end_ns ? json_pack("{s:o,s:i}", "ended", ks_json_time(l->end_ns),
+						  "exit_code", l->code)
+				      : json_null();
+
+		json_object_set_new(all, ks_tool_names[i], j);
+	}
+	return all;
+}
+
 void status_summarise(const struct ks_status *s)
 {
 	json_t *data;
@@ -194,6 +253,7 @@ void status_summarise(const struct ks_status *s)
 			json_pack("{s:I,s:I}", "bytes", (json_int_t)s->settings.capacity_bytes,
 				  "inodes", (json_int_t)s->settings.inodes_max));
 	ks_json_summary("sessions", json_sessions(s));
+	ks_json_summary("last", json_last(s));
 }
 
 void status_explain(const struct ks_status *s)

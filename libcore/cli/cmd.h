@@ -273,6 +273,9 @@ void ks_cmd_put_name(const char *p, size_t n, bool escape);
 /* "file", "directory", ...: what JSON calls a kind of inode. */
 const char *ks_cmd_kind(uint32_t mode);
 
+/* What main() is going to return for @r, an exit code or a negative errno: after a stop it is the signal's, and some tools have their own. */
+int ks_cmd_code(int r);
+
 /**
  * ks_cmd_exit() - the end of every main()
  * @r: an exit code, or a negative errno, whose text is then printed

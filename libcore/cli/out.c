@@ -350,19 +350,30 @@ static void die_of(int sig)
 	raise(sig);
 }
 
+static bool dies_of_signal(void)
+{
+	return ks_cli_signal && !(ks_cli.cmd->common & KS_CMD_CODE_AFTER_STOP);
+}
+
+int ks_cmd_code(int r)
+{
+	int code = r < 0 ? ks_exit_of_errno(r) : r;
+
+	if (dies_of_signal())
+		code = 128 + ks_cli_signal;
+	return ks_cli.cmd && ks_cli.cmd->map_exit ? ks_cli.cmd->map_exit(code) : code;
+}
+
 int ks_cmd_exit(int r)
 {
 	int code = r < 0 ? ks_cmd_report(r) : r;
-	bool raise_it = ks_cli_signal && !(ks_cli.cmd->common & KS_CMD_CODE_AFTER_STOP);
+	bool raise_it = dies_of_signal();
 
 	ks_progress_stop();
 	/* What a reader who left did not take is no failure of ours. */
 	if (r == -EPIPE)
 		die_of(SIGPIPE);
-	if (raise_it)
-		code = 128 + ks_cli_signal;
-	if (ks_cli.cmd && ks_cli.cmd->map_exit)
-		code = ks_cli.cmd->map_exit(code);
+	code = ks_cmd_code(code);
 	if (ks_cmd_write_metrics(code) < 0) {
 		int bad = ks_cmd_report(-EIO);
 

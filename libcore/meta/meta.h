@@ -116,6 +116,22 @@ bool ks_meta_is_readonly(const struct ks_meta *m);
 /* From now on nothing is written; before a session, and before other threads know of it. */
 void ks_meta_make_readonly(struct ks_meta *m);
 
+/* ---- when maintenance ended last: settings that are this database's, and in no dump ---- */
+
+#define KS_SETTING_LAST "last." /* begins their names */
+
+enum ks_tool { KS_TOOL_GC, KS_TOOL_COMPACT, KS_TOOL_FSCK, KS_TOOL_DUMP, KS_TOOLS };
+extern const char *const ks_tool_names[KS_TOOLS]; /* "gc" */
+
+struct ks_last {
+	int64_t end_ns; /* 0: never, as far as is known */
+	int code;       /* what the tool exited with, 0 to 255 */
+};
+
+/* One transaction; not durable by itself. -EROFS the metadata is open for reading. */
+int ks_meta_last_set(struct ks_meta *m, enum ks_tool tool, const struct ks_last *l) KS_MUST_CHECK;
+int ks_meta_last(struct ks_meta *m, struct ks_last out[KS_TOOLS]) KS_MUST_CHECK;
+
 /* ---- sessions ---- */
 
 /*

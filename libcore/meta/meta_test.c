@@ -445,6 +445,60 @@ ON_BOTH(newer_volumes_are_refused)
 	ks_fail_quiet(quiet);
 }
 
+/* What a program of another kind has written there is no note. */
+static void no_note(struct vol *v, const char *value)
+{
+	struct ks_last last[KS_TOOLS];
+
+	put_setting(v, "last.gc", value);
+	ks_check_ok(ks_meta_last(v->m, last));
+	ks_check_eq(last[KS_TOOL_GC].end_ns, 0);
+	ks_check_eq(last[KS_TOOL_GC].code, 0);
+}
+
+ON_BOTH(when_maintenance_ended_last)
+{
+	const struct ks_last first = { .end_ns = 1795140003123456789, .code = 0 };
+	const struct ks_last second = { .end_ns = 1795140004000000000, .code = 143 };
+	struct ks_meta_opts o = { .readonly = true };
+	struct ks_engine_stats before, after;
+	struct ks_last last[KS_TOOLS];
+	struct ks_meta *m = NULL;
+
+	ks_check_ok(ks_meta_last(v->m, last));
+	for (int i = 0; i < KS_TOOLS; i++)
+		ks_check_eq(last[i].end_ns, 0);
+	ks_engine_stats(ks_meta_engine(v->m), &before);
+	ks_check_ok(ks_meta_last_set(v->m, KS_TOOL_FSCK, &first));
+	ks_engine_stats(ks_meta_engine(v->m), &after);
+	ks_check_eq(after.commits - before.commits, 1);
+	ks_check_eq(after.reads + after.scans - before.reads - before.scans, 0);
+	ks_check_ok(ks_meta_last_set(v->m, KS_TOOL_DUMP, &first));
+	ks_check_ok(ks_meta_last_set(v->m, KS_TOOL_DUMP, &second));
+	/* The volume opens, and whoever only reads sees them. */
+	ks_check_ok(ks_meta_open(&m, v->url, &o));
+	ks_check_ok(ks_meta_last(m, last));
+	ks_check_eq(last[KS_TOOL_FSCK].end_ns, first.end_ns);
+	ks_check_eq(last[KS_TOOL_FSCK].code, 0);
+	ks_check_eq(last[KS_TOOL_DUMP].end_ns, second.end_ns);
+	ks_check_eq(last[KS_TOOL_DUMP].code, 143);
+	ks_check_eq(last[KS_TOOL_GC].end_ns, 0);
+	ks_check_eq(last[KS_TOOL_COMPACT].end_ns, 0);
+	ks_check_eq(ks_meta_last_set(m, KS_TOOL_GC, &first), -EROFS);
+	ks_meta_close(m);
+	no_note(v, "");
+	no_note(v, "yesterday");
+	no_note(v, "17");
+	no_note(v, "17 ");
+	no_note(v, "-17 0");
+	no_note(v, "17 -1");
+	no_note(v, "17 256");
+	no_note(v, "17 0 ");
+	no_note(v, "17  0");
+	no_note(v, "99999999999999999999 0");
+	no_note(v, "1795140003123456789 000000000000000000000000000000");
+}
+
 KS_TEST(missing_volumes)
 {
 	struct ks_meta *m = NULL;

@@ -33,11 +33,13 @@ bool ks_dump_is_local(enum ks_table t, const void *rec)
 
 		return named(c->name, "next_session") || named(c->name, "epoch");
 	}
-	/* Where the objects are, the manifest says; who owns them is no property of a copy. */
+	/* Where the objects are, the manifest says; who owns them, and when maintenance ran, is no property of a copy. */
 	if (t == KS_T_SETTING) {
 		const struct ks_rec_setting *s = rec;
 
-		return named(s->name, "data_url") || named(s->name, "owner");
+		return named(s->name, "data_url") || named(s->name, "owner") ||
+		       (s->name.n > strlen(KS_SETTING_LAST) &&
+			memcmp(s->name.p, KS_SETTING_LAST, strlen(KS_SETTING_LAST)) == 0);
 	}
 	return false;
 }

@@ -3,6 +3,7 @@
 #include "volume/dump.h"
 #include "volume/dump_internal.h"
 #include "volume/fsck.h"
+#include "volume/last.h"
 #include "volume/load.h"
 #include "volume/maint_testlib.h"
 
@@ -91,6 +92,36 @@ static void same(const struct file *a, const struct file *b)
 	ks_check_mem(a->p, b->p, a->n);
 }
 
+static void check_noted(struct tv *v, enum ks_tool tool, bool want)
+{
+	struct ks_meta_opts o = { .readonly = true };
+	struct ks_last last[KS_TOOLS];
+	struct ks_meta *m = NULL;
+
+	ks_check_ok(ks_meta_open(&m, v->url, &o));
+	ks_check_ok(ks_meta_last(m, last));
+	ks_check_eq(last[tool].end_ns > 0, want);
+	ks_meta_close(m);
+}
+
+/* Of a note that cannot be written nobody hears, and what was raised before is told. */
+KS_TEST(a_note_is_no_failure)
+{
+	bool quiet = ks_fail_quiet(true);
+	struct tv v;
+
+	tv_format(&v, "n1");
+	KS_IGNORE(ks_fail(-ENOSPC, "the archive") < 0);
+	ks_last_note_at(&v.ref, KS_TOOL_DUMP, 74);
+	check_noted(&v, KS_TOOL_DUMP, true);
+	tv_paths(&v, "n2");
+	ks_last_note_at(&v.ref, KS_TOOL_DUMP, 74);
+	ks_check_str(ks_fail_text(), "the archive: No space left on device");
+	ks_fail_quiet(quiet);
+	ks_check(ks_last_is_whole(NULL) && ks_last_is_whole("/") && ks_last_is_whole("//"));
+	ks_check(!ks_last_is_whole("/a"));
+}
+
 KS_TEST(metadata_goes_round)
 {
 	struct tv v, w;
@@ -100,6 +131,8 @@ KS_TEST(metadata_goes_round)
 	tv_format(&v, "m1");
 	tv_fill(&v);
 	dump_to(&v, KS_DUMP_META, "a.tar", &a);
+	ks_last_note_at(&v.ref, KS_TOOL_GC, 0);
+	check_noted(&v, KS_TOOL_GC, true);
 	dump_to(&v, KS_DUMP_META, "b.tar", &b);
 	same(&a, &b);
 	new_place(&w, "m2");
@@ -110,6 +143,10 @@ KS_TEST(metadata_goes_round)
 	dump_to(&w, KS_DUMP_META, "c.tar", &c);
 	same(&a, &c);
 	ks_check_eq(problems_of(&w), 0);
+	/* It does not own the data, and reads only. */
+	ks_last_note_at(&w.ref, KS_TOOL_DUMP, 0);
+	check_noted(&w, KS_TOOL_DUMP, false);
+	check_noted(&w, KS_TOOL_GC, false);
 	free(a.p);
 	free(b.p);
 	free(c.p);

@@ -168,19 +168,16 @@ static void become_readonly(struct ks_volume *v)
 	ks_meta_make_readonly(v->meta);
 }
 
-/* Without a store of its own: deletions count too. Data that cannot be looked at is nobody's. */
-static void check_owner(struct ks_volume *v)
+bool ks_store_is_foreign(const char *data_url, const struct ks_volume_settings *s)
 {
 	struct ks_object *o = NULL;
 	bool quiet = ks_fail_quiet(true);
 	bool ours = true;
-	int r = ks_store_open_owned(&o, v->data_url, v->settings, true, &ours);
+	int r = ks_store_open_owned(&o, data_url, s, true, &ours);
 
 	ks_fail_quiet(quiet);
-	if (r == 0)
-		ks_object_close(o);
-	if (r == 0 && !ours)
-		become_readonly(v);
+	ks_object_close(o);
+	return r == 0 && !ours;
 }
 
 static int start_vfs(struct ks_volume *v, const struct ks_volume_opts *o)
@@ -242,8 +239,9 @@ int ks_volume_open(struct ks_volume **out, const struct ks_volume_ref *ref,
 		r = open_meta(v, ref, o);
 	if (r == 0 && v->vfs)
 		r = start_vfs(v, o);
-	else if (r == 0 && !ks_meta_is_readonly(v->meta))
-		check_owner(v);
+	else if (r == 0 && !ks_meta_is_readonly(v->meta) &&
+		 ks_store_is_foreign(v->data_url, v->settings)) /* deletions count too */
+		become_readonly(v);
 	if (r == 0)
 		r = start_session(v, o);
 	if (r == 0)

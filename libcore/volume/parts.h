@@ -29,6 +29,8 @@ int ks_store_open_bare(struct ks_object **out, const char *data_url) KS_MUST_CHE
 int ks_store_open_owned(struct ks_object **out, const char *data_url,
 			const struct ks_volume_settings *s, bool readonly,
 			bool *ours) KS_MUST_CHECK;
+/* For who opens no store: is the data another metadata's? Data that cannot be looked at is nobody's. */
+bool ks_store_is_foreign(const char *data_url, const struct ks_volume_settings *s);
 #define KS_VOLUME_NOT_OURS                                                                         \
 	"'kiseki-load --take-over VOLUME' makes it the owner, when nobody uses the other any more"
 

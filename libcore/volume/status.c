@@ -48,6 +48,8 @@ static int look_at_meta(struct ks_status *s, struct ks_meta *m)
 	if (r == 0)
 		r = ks_meta_trash_sum(m, &s->trash);
 	if (r == 0)
+		r = ks_meta_last(m, s->last);
+	if (r == 0)
 		r = ks_meta_sessions(m, add_session, s);
 	ks_engine_stats(ks_meta_engine(m), &st);
 	s->meta_bytes = st.size_bytes;

@@ -24,6 +24,7 @@ struct ks_status {
 	struct ks_object_usage data;
 	struct ks_meta_usage usage; /* with what is in the trash */
 	struct ks_trash_sum trash;
+	struct ks_last last[KS_TOOLS]; /* when maintenance ended */
 	struct ks_session_info *sessions;
 	char **transports; /* of the sessions: what carries a mount's requests; NULL: none, or it does not tell us */
 	size_t nsessions, capsessions, ndead;

@@ -26,6 +26,21 @@ scattered() {
 # same NAME: without anything in a cache
 same() { cmp "$T/$1" <(kiseki-cp "$U:/$1" -); }
 
+# noted: the exit code that kiseki-status tells, or null
+noted() { kiseki-status --json "$V" | jq -c '.last.compact.exit_code'; }
+
+@test "its end is noted when it was about the whole volume" {
+	requires jq
+	mkdir d
+	kiseki-cp -q -r d "$U:/"
+	kiseki-compact -q "$V:/d"
+	kiseki-compact -q -n "$V"
+	kiseki-compact -q --check "$V"
+	[ "$(noted)" = null ]
+	kiseki-compact -q "$V"
+	[ "$(noted)" = 0 ]
+}
+
 @test "10,000 random writes of 4 KiB become one slice, and the volume is whole" {
 	requires fuse jq sqlite3
 	scattered f
@@ -225,7 +240,7 @@ few_extents() { [ "$(extents)" -le 2 ]; }
 }
 
 @test "a signal ends it cleanly, a limit too, SIGUSR1 says how far it is" {
-	requires fuse sqlite3
+	requires fuse jq sqlite3
 	scattered f --count 4000
 	status=0
 	KISEKI_FAULT='put:delay=300ms' kiseki-compact "$V" >.out 2>.err &
@@ -236,11 +251,13 @@ few_extents() { [ "$(extents)" -le 2 ]; }
 	kill -TERM $pid
 	wait $pid || status=$?
 	[ "$status" -eq 143 ]
+	[ "$(noted)" = 143 ]
 	grep -q compact .err
 	[ "$(extents)" -gt 2000 ]
 	fsck_clean
 	KISEKI_FAULT='put:delay=300ms' out_err kiseki-compact --max-duration=1 --json "$V"
 	[ "$status" -eq 5 ]
+	[ "$(noted)" = 5 ]
 	json_ok .out
 	[ "$(extents)" -gt 2000 ]
 	fsck_clean

@@ -46,6 +46,54 @@ fill() {
 	[ -z "$(find other -name '*.new*')" ]
 }
 
+# noted [VOLUME]: the exit code that kiseki-status tells, or null
+noted() { kiseki-status --json "${1:-$V}" | jq -c '.last.dump.exit_code'; }
+
+@test "its end is noted in the volume, and not in the dump" {
+	requires jq
+	mkdir src
+	echo content >src/file
+	head -c 9437184 /dev/urandom >src/big
+	kiseki-cp -qa src/. "$U:/"
+	kiseki-dump -q --files "$V:/file" -o part.tar
+	fails 66 kiseki-dump -q --files "$V:/nowhere" -o part.tar
+	[ "$(noted)" = null ]
+	kiseki-dump -q "$V" -o a.tar
+	[ "$(noted)" = 0 ]
+	kiseki-dump -q "$V" -o b.tar
+	cmp a.tar b.tar
+	rm "$(find vol/meta.blocks -name '*_1_4194304')"
+	fails 3 kiseki-dump -q --blocks "$V" -o blocks.tar
+	[ "$(noted)" = 3 ]
+	fails 66 kiseki-dump -q "$V" -o nowhere/a.tar
+	[ "$(noted)" = 66 ]
+	fails 3 kiseki-dump -q "$V:/" --files -o files.tar
+	[ "$(noted)" = 3 ]
+	kiseki-load -q "$W" a.tar
+	[ "$(noted "$W")" = null ]
+	# It does not own the data, and is not written to.
+	out_err kiseki-dump -v "$W" -o c.tar
+	[ "$status" -eq 0 ]
+	says 'is not noted'
+	[ "$(noted "$W")" = null ]
+	cmp a.tar c.tar
+}
+
+@test "what cannot be noted is no failure, and is told with -v" {
+	requires root jq
+	chmod 711 "$T"
+	chmod -R a+rX vol
+	cp "$(command -v kiseki-dump)" .
+	for how in -q ''; do
+		setpriv --reuid 65534 --regid 65534 --clear-groups ./kiseki-dump $how "$V" >d.tar 2>err
+		tar tf d.tar >/dev/null
+		not grep -q noted err
+	done
+	setpriv --reuid 65534 --regid 65534 --clear-groups ./kiseki-dump -v "$V" >d.tar 2>err
+	grep -q 'when kiseki-dump ended is not noted in the volume: .*' err
+	[ "$(noted)" = null ]
+}
+
 @test "what is in it anybody can read" {
 	requires jq
 	fill

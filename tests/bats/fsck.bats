@@ -29,6 +29,32 @@ state() { sha256sum "$V" | cut -d ' ' -f 1; }
 	[ "$(state)" = "$before" ]
 }
 
+# noted: the exit code that kiseki-status tells, or null
+noted() { kiseki-status --json "$V" | jq -c '.last.fsck.exit_code'; }
+
+@test "a repair is noted with its exit code, a check is not" {
+	requires jq sqlite3
+	kiseki-fsck -q "$V"
+	kiseki-fsck -q -n "$V"
+	[ "$(noted)" = null ]
+	kiseki-fsck -q -p "$V"
+	[ "$(noted)" = 0 ]
+	sql "update counter set value = 7 where name = 'used_bytes'"
+	fails 1 kiseki-fsck -q -p "$V"
+	[ "$(noted)" = 1 ]
+	rm "$B"
+	fails 4 kiseki-fsck -q -p "$V"
+	[ "$(noted)" = 4 ]
+	fails 1 kiseki-fsck -q -y "$V"
+	[ "$(noted)" = 1 ]
+	kiseki-fsck -q "$V"
+	# Notes are no damage, whatever they say.
+	sql "update setting set value = cast('x' as blob) where name = 'last.fsck'"
+	before=$(state)
+	kiseki-fsck -q "$V"
+	[ "$(state)" = "$before" ]
+}
+
 @test "a missing block: every path, the bytes, -y moves the file" {
 	rm "$B"
 	out_err kiseki-fsck "$V"

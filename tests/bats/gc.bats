@@ -34,6 +34,27 @@ counts() { tail -n 1 "$T/.out" | jq -e ".counts | $1"; }
 	kiseki-gc --check -q "$V"
 }
 
+# noted: the exit code that kiseki-status tells, or null
+noted() { kiseki-status --json "$V" | jq -c '.last.gc.exit_code'; }
+
+@test "its end is noted, unless it did not do all there is, or nothing" {
+	requires jq
+	kiseki-gc -q -n "$V"
+	kiseki-gc -q --check "$V"
+	kiseki-gc -q --only=trash,orphans "$V"
+	[ "$(noted)" = null ]
+	kiseki-gc -q --only=trash,sessions,pending,orphans "$V"
+	[ "$(noted)" = 0 ]
+	orphan 900 0 '2 days ago'
+	orphan 900 1 '2 days ago'
+	fails 5 kiseki-gc --max-delete=1 "$V"
+	[ "$(noted)" = 5 ]
+	fails 74 env KISEKI_FAULT=list:fail=EIO kiseki-gc -q "$V"
+	[ "$(noted)" = 74 ]
+	kiseki-gc -q "$V"
+	[ "$(noted)" = 0 ]
+}
+
 @test "orphans: old ones go, young ones stay, -n and --check change nothing" {
 	orphan 900 0 '2 days ago'
 	orphan 900 1 '2 days ago'

@@ -27,6 +27,36 @@ teardown() { mounted_teardown; }
 	kiseki-status -q "$V" | not grep -q .
 }
 
+# note TOOL VALUE: what a tool has left in the metadata
+note() { sqlite3 "$V" "insert or replace into setting values ('last.$1', cast('$2' as blob))"; }
+
+@test "when maintenance ended last: nothing of a new volume, the time of today, else the day" {
+	requires jq sqlite3
+	format
+	out_err kiseki-status "$V"
+	says 'last      none'
+	kiseki-status --json "$V" | jq -e '.last == {"gc": null, "compact": null, "fsck": null, "dump": null}'
+	kiseki-gc -q "$V"
+	out_err kiseki-status "$V"
+	grep -qE '^last      gc today [0-2][0-9]:[0-5][0-9] ok, dump never$' <<<"$out"
+	kiseki-compact -q "$V"
+	kiseki-fsck -q -p "$V"
+	kiseki-dump -q "$V" >d.tar
+	out_err kiseki-status "$V"
+	grep -qE '^last      gc today .* ok, compact today .* ok, fsck today .* ok, dump today .* ok$' <<<"$out"
+	kiseki-status --json "$V" | jq -e '[.last[] | .exit_code == 0 and (now - (.ended | fromdate)) < 60] == [true, true, true, true]'
+	# 02:00:03 in UTC, and the day before where it is twelve hours earlier.
+	note fsck '1795140003123456789 4'
+	note gc '1795140003123456789 143'
+	TZ=UTC0 kiseki-status "$V" | grep -qE '^last      gc 2026-11-20 exit 143, .* fsck 2026-11-20 exit 4, '
+	TZ=AAA12 kiseki-status "$V" | grep -qE '^last      gc 2026-11-19 exit 143, .* fsck 2026-11-19 exit 4, '
+	kiseki-status --json "$V" | jq -e '.last.fsck == {"ended": "2026-11-20T02:00:03Z", "exit_code": 4}'
+	# What a program of another kind has put there.
+	note gc nonsense
+	kiseki-status "$V" | grep -q '^last      gc never, compact today'
+	kiseki-status --check -q "$V"
+}
+
 @test "changes nothing" {
 	format
 	kiseki-status "$V" >/dev/null
