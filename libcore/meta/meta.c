@@ -394,7 +394,7 @@ int ks_meta_open(struct ks_meta **out, const char *url, const struct ks_meta_opt
 		m->readonly = true;
 	}
 	if (r == 0 && !m->readonly)
-		r = ks_locks_open(m);
+		r = ks_locks_open(m, url);
 	if (r < 0) {
 		meta_free(m);
 		return r;

@@ -331,7 +331,7 @@ void ks_pack_share_write(struct ks_txn *t, struct ks_meta *m, const struct ks_pa
 int ks_session_lock(struct ks_meta *m, uint64_t id) KS_MUST_CHECK;
 void ks_session_file_remove(struct ks_meta *m, uint64_t id);
 bool ks_session_is_dead(struct ks_meta *m, const struct ks_session_info *s);
-int ks_locks_open(struct ks_meta *m) KS_MUST_CHECK;
+int ks_locks_open(struct ks_meta *m, const char *url) KS_MUST_CHECK; /* @url: of the metadata */
 void ks_locks_close(struct ks_meta *m);
 char *ks_locks_dir(const char *url); /* owned; NULL: none */
 

@@ -13,18 +13,18 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#define SCHEME "sqlite://"
 #define LEASE_NS (120 * KS_NS_PER_S) /* without lock files */
 
 char *ks_locks_dir(const char *url)
 {
-	static const char scheme[] = "sqlite://";
 	size_t n = strlen(url);
 
-	if (strncmp(url, scheme, sizeof(scheme) - 1) != 0)
+	if (strncmp(url, SCHEME, sizeof(SCHEME) - 1) != 0)
 		return NULL;
 	if (n > 3 && strcmp(url + n - 3, ".db") == 0)
 		n -= 3;
-	return ks_asprintf("%.*s.locks", (int)(n - (sizeof(scheme) - 1)), url + sizeof(scheme) - 1);
+	return ks_asprintf("%.*s.locks", (int)(n - (sizeof(SCHEME) - 1)), url + sizeof(SCHEME) - 1);
 }
 
 static int lock_file_open(const struct ks_meta *m, const char *name, int flags)
@@ -36,6 +36,40 @@ static int lock_file_open(const struct ks_meta *m, const char *name, int flags)
 		return -ENOMEM;
 	fd = KS_RETRY(open(path, O_RDONLY | O_CLOEXEC | flags, 0666));
 	return fd < 0 ? -errno : fd;
+}
+
+/*
+ * What root makes belongs to the owner of @like, who could not open the volume any more otherwise. Only of what was just made: the directory is the owner's, and what
+ * lies in it may be a link to anything.
+ */
+static void give_to_owner(int fd, const char *like)
+{
+	struct stat st;
+
+	if (geteuid() == 0 && stat(like, &st) == 0 && st.st_uid != 0)
+		KS_IGNORE(fchown(fd, st.st_uid, st.st_gid) < 0);
+}
+
+static int lock_dir_make(const struct ks_meta *m, const char *db)
+{
+	KS_AUTO(ks_closep) int fd = -1;
+
+	/* Who may open a lock's file may hold the lock. */
+	if (mkdir(m->locks, 0700) < 0)
+		return errno == EEXIST ? 0 : -errno;
+	fd = open(m->locks, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0)
+		give_to_owner(fd, db);
+	return 0;
+}
+
+static int lock_file_make(const struct ks_meta *m, const char *name)
+{
+	int fd = lock_file_open(m, name, O_CREAT | O_EXCL);
+
+	if (fd >= 0)
+		give_to_owner(fd, m->locks);
+	return fd == -EEXIST ? lock_file_open(m, name, O_CREAT) : fd;
 }
 
 static int lock_try(int fd, int how)
@@ -91,17 +125,17 @@ static void lock_holder(int fd, char *out, size_t n)
 	snprintf(out, n, "%s (process %ld)", *comm ? comm : "a program", pid);
 }
 
-int ks_locks_open(struct ks_meta *m)
+int ks_locks_open(struct ks_meta *m, const char *url)
 {
 	char holder[96];
 	int r;
 
 	if (!m->locks)
 		return 0;
-	/* Who may open a lock's file may hold the lock. */
-	if (mkdir(m->locks, 0700) < 0 && errno != EEXIST)
-		return ks_fail(-errno, "making the directory of locks %s", m->locks);
-	r = lock_file_open(m, "volume", O_CREAT);
+	r = lock_dir_make(m, url + sizeof(SCHEME) - 1);
+	if (r < 0)
+		return ks_fail(r, "making the directory of locks %s", m->locks);
+	r = lock_file_make(m, "volume");
 	if (r < 0)
 		return ks_fail(r, "opening %s/volume", m->locks);
 	m->volume_fd = r;
@@ -173,7 +207,7 @@ int ks_session_lock(struct ks_meta *m, uint64_t id)
 	if (!m->locks)
 		return 0;
 	session_file(name, id);
-	r = lock_file_open(m, name, O_CREAT);
+	r = lock_file_make(m, name);
 	if (r < 0)
 		return ks_fail(r, "making %s/%s", m->locks, name);
 	m->session_fd = r;

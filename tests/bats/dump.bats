@@ -94,6 +94,27 @@ noted() { kiseki-status --json "${1:-$V}" | jq -c '.last.dump.exit_code'; }
 	[ "$(noted)" = null ]
 }
 
+@test "of a volume that is another user's root leaves nothing that this one cannot open" {
+	requires root
+	local as=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+	chmod 711 "$T"
+	mkdir -m 755 theirs
+	chown 65534:65534 theirs
+	cp "$(command -v kiseki-format)" "$(command -v kiseki-gc)" .
+	"${as[@]}" ./kiseki-format -q theirs/meta.db
+	(umask 077 && kiseki-dump -q theirs/meta.db >d.tar)
+	[ "$(noted theirs/meta.db)" = 0 ]
+	(umask 077 && kiseki-dump -q --blocks theirs/meta.db >d.tar)
+	[ -z "$(find theirs -user 0)" ]
+	"${as[@]}" ./kiseki-gc -q theirs/meta.db
+	# Nothing of anybody else's changes hands.
+	rm theirs/meta.locks/volume
+	echo precious >secret
+	ln -s "$T/secret" theirs/meta.locks/volume
+	kiseki-dump -q theirs/meta.db >d.tar
+	[ "$(stat -c %u secret)" = 0 ]
+}
+
 @test "what is in it anybody can read" {
 	requires jq
 	fill
