@@ -22,6 +22,7 @@ static struct {
 
 static struct ks_rm_result done;
 static struct ks_summary_sum would; /* of a dry run */
+static _Atomic uint64_t seen;       /* likewise, so far */
 
 static const struct ks_opt opts[] = {
 	KS_OPT_FLAG_CMD('r', "recursive", &arg.recursive, "directories, with all that is in them"),
@@ -55,7 +56,7 @@ static const struct ks_cmd cmd = {
 static void how_far(void *unused, struct ks_progress_now *out)
 {
 	(void)unused;
-	*out = (struct ks_progress_now){ .done_items = done.files + done.dirs,
+	*out = (struct ks_progress_now){ .done_items = seen + done.files + done.dirs,
 					 .done_bytes = done.bytes };
 }
 
@@ -104,7 +105,7 @@ static void on_item(void *where, const char *path, bool dir, int err)
 /* What a run would do is counted, not tried. */
 static int preview(struct ks_meta *m, const char *path)
 {
-	struct ks_summary_opts so = { .entries = 1, .stop = ks_cmd_stopped_cb };
+	struct ks_summary_opts so = { .entries = 1, .stop = ks_cmd_stopped_cb, .seen = &seen };
 	KS_AUTO(ks_freep) char *name = NULL;
 	struct ks_summary *s = NULL;
 	struct ks_attr dir;
@@ -168,10 +169,7 @@ static int remove_path(struct ks_volume *v, const char *operand, const char *pat
 				   dir && arg.recursive ? " and all that is in it" : ""))
 		return 0;
 	o.arg = where;
-	ks_progress_start("rm", how_far, NULL);
-	r = ks_rm(v->meta, path, &o, &done);
-	ks_progress_stop();
-	return r;
+	return ks_rm(v->meta, path, &o, &done);
 }
 
 /* The volume of the operand before: most often the next one names the same. */
@@ -214,7 +212,7 @@ static int run(const char *operand)
 	KS_AUTO(ks_freep) char *volume = NULL;
 	KS_AUTO(ks_freep) char *path = NULL;
 	bool found = false;
-	int code = 0;
+	int code = 0, failed;
 	int r = ks_volume_split(operand, false, &volume, &path);
 
 	if (r >= 0 && !path)
@@ -230,8 +228,8 @@ static int run(const char *operand)
 	}
 	if (r == 0 || (r == -ENOENT && arg.force && found))
 		return code;
-	code = ks_exit_worse(code, ks_cmd_report(r));
-	return r == -EISDIR ? KS_EXIT_USAGE : code;
+	failed = ks_cmd_report(r);
+	return ks_exit_worse(code, r == -EISDIR ? KS_EXIT_USAGE : failed);
 }
 
 static void say_sum(void)
@@ -268,9 +266,12 @@ int main(int argc, char **argv)
 	    !ks_cmd_ask("remove %d operand%s%s?", n, n == 1 ? "" : "s",
 			arg.recursive ? " recursively" : ""))
 		return ks_cmd_exit(0);
+	/* One for all of them: each may be quick, and there may be thousands. */
+	ks_progress_start("rm", how_far, NULL);
 	for (int i = 0; i < n && !ks_cmd_stopped(); i++)
 		code = ks_exit_worse(code, run(args[i])); /* the others are still removed */
 	code = ks_exit_worse(code, close_volume());
+	ks_progress_stop();
 	if (done.failed)
 		code = ks_exit_worse(code, KS_EXIT_PARTIAL);
 	say_sum();

@@ -150,11 +150,12 @@ static int sum_up(const char *operand, bool first)
 	name = ks_asprintf("%s%s", operand ? operand : v->settings->name, path ? "" : ":/");
 	if (!name)
 		return -ENOMEM;
-	ks_progress_start("summary", how_far, NULL);
 	r = ks_summary(v->meta, path ? path : "/", &o, &s);
-	ks_progress_stop();
-	if (r == 0)
+	if (r == 0) {
+		ks_progress_lock();
 		put(s, name, first);
+		ks_progress_unlock();
+	}
 	ks_summary_free(s);
 	return r;
 }
@@ -165,6 +166,7 @@ int main(int argc, char **argv)
 	int n = ks_cmd_parse(&cmd, argc, argv, &args);
 	int code = 0;
 
+	ks_progress_start("summary", how_far, NULL);
 	for (int i = 0; (i == 0 || i < n) && !ks_cmd_stopped(); i++) {
 		int r = sum_up(args[i], i == 0);
 
@@ -172,6 +174,7 @@ int main(int argc, char **argv)
 		if (r < 0)
 			code = ks_exit_worse(code, ks_cmd_report(r));
 	}
+	ks_progress_stop();
 	ks_json_summary("counts", KS_JSON_COUNTS({ "files", total.files }, { "dirs", total.dirs },
 						 { "bytes", total.bytes }, { "used", total.used }));
 	return ks_cmd_exit(code);

@@ -255,13 +255,15 @@ few_extents() { [ "$(extents)" -le 2 ]; }
 	grep -q compact .err
 	[ "$(extents)" -gt 2000 ]
 	fsck_clean
-	KISEKI_FAULT='put:delay=300ms' out_err kiseki-compact --max-duration=1 --json "$V"
+	KISEKI_FAULT='put:delay=300ms' out_err kiseki-compact --max-duration=2 --json --progress=json "$V"
 	[ "$status" -eq 5 ]
 	[ "$(noted)" = 5 ]
 	json_ok .out
+	jq -es 'any(.type == "progress")' .out
 	[ "$(extents)" -gt 2000 ]
 	fsck_clean
-	kiseki-compact -q "$V"
+	KISEKI_FAULT='put:delay=300ms' kiseki-compact --progress=always "$V" 2>err
+	grep -qE '^compact  [0-9]+ files  ' err
 	same f
 	# Nothing was left behind.
 	[ "$(find "$T/vol/meta.blocks/blocks" -type f | wc -l)" -eq 20 ]

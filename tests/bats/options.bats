@@ -105,6 +105,46 @@ has_threads() { [ "$(threads_of "$1" "$2")" -eq "$3" ]; }
 	done
 }
 
+# halted COMMAND...: the same, but that it stands still for some time once its progress is watched
+halted() {
+	local status=0 pid
+	"$@" 2>err >out &
+	pid=$!
+	pids+=("$pid")
+	until has_threads "$pid" progress 1; do kill -0 "$pid"; done
+	kill -STOP "$pid"
+	sleep 1.3
+	kill -CONT "$pid"
+	wait "$pid" || status=$?
+	cat err
+	return "$status"
+}
+
+@test "--progress of what only reads and writes metadata" {
+	requires jq
+	local what
+	volume
+	mkdir many
+	(cd many && touch {1..3000})
+	kiseki-cp -q -r many "$U:/"
+	mapfile -t what < <(for ((i = 0; i < 100; i++)); do echo "$U:/many"; done)
+	halted kiseki-summary --progress=always "${what[@]}"
+	grep -qE '^summary  [0-9]+ files  ' err
+	halted kiseki-summary --json --progress=json "${what[@]}"
+	jq -es 'last.exit_code == 0 and any(.type == "progress")' out
+	halted kiseki-summary --progress=never "${what[@]}"
+	[ ! -s err ]
+	halted kiseki-rm -r -n --progress=always "${what[@]}"
+	grep -qE '^rm  [0-9]+ files  ' err
+	mapfile -t what < <(for ((i = 1; i <= 3000; i++)); do echo "$U:/many/$i"; done)
+	halted kiseki-rm --json --progress=json "${what[@]:0:1000}"
+	jq -es 'last.exit_code == 0 and last.counts.files == 1000 and any(.type == "progress")' out
+	halted kiseki-rm --progress=always "${what[@]:1000:1000}"
+	grep -qE '^rm  [0-9]+ files  ' err
+	halted kiseki-rm --progress=never "${what[@]:2000}"
+	[ ! -s err ]
+}
+
 @test "-j: so many threads" {
 	local line thread
 	volume
