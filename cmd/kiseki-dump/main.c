@@ -176,6 +176,11 @@ static int dump(const char *operand)
 			     done.failed);
 		r = KS_EXIT_PARTIAL;
 	}
+	/* No such directory is not no such volume. */
+	if (done.no_output && (r == -ENOENT || r == -ENOTDIR)) {
+		ks_cmd_report(r);
+		r = KS_EXIT_CANTCREAT;
+	}
 	if (*done.uuid && ks_last_is_whole(path))
 		ks_last_note_at(&ref, KS_TOOL_DUMP, ks_cmd_code(r));
 	ks_volume_ref_clear(&ref);

@@ -139,7 +139,8 @@ static int open_output(struct ks_arc_out *o)
 	KS_IGNORE(unlink(o->tmp) < 0);
 	o->fd = open(o->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 	if (o->fd < 0) {
-		int r = ks_fail(-errno, "create %s", o->path);
+		int r = ks_fail_hint(-errno, errno == ENOENT ? "mkdir makes its directory" : NULL,
+				     "create %s", o->path);
 
 		free(o->tmp);
 		o->tmp = NULL;

@@ -242,6 +242,7 @@ int ks_dump(const struct ks_volume_ref *ref, const struct ks_dump_opts *o,
 		r = ks_arc_out_open(&d.arc, o->output,
 				    o->what == KS_DUMP_FILES ? o->format : KS_ARC_PLAIN,
 				    o->compress);
+		out->no_output = r < 0;
 	}
 	if (r == 0) {
 		ks_arc_out_stop(d.arc, o->stopped, o->arg);

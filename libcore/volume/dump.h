@@ -32,6 +32,7 @@ struct ks_dump_result {
 		skipped;    /* FILES: names; bytes of content; what the format cannot hold */
 	uint64_t failed;    /* objects and files that could not be read: each was an error */
 	uint64_t out_bytes; /* the archive's size */
+	bool no_output;     /* it failed because the output could not be made */
 	bool unprotected; /* the volume could not be written to: what others delete meanwhile is missing */
 };
 

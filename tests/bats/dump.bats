@@ -65,8 +65,11 @@ noted() { kiseki-status --json "${1:-$V}" | jq -c '.last.dump.exit_code'; }
 	rm "$(find vol/meta.blocks -name '*_1_4194304')"
 	fails 3 kiseki-dump -q --blocks "$V" -o blocks.tar
 	[ "$(noted)" = 3 ]
-	fails 66 kiseki-dump -q "$V" -o nowhere/a.tar
-	[ "$(noted)" = 66 ]
+	fails 73 kiseki-dump -q "$V" -o nowhere/a.tar
+	says 'hint: mkdir'
+	fails 73 kiseki-dump -q "$V" -o a.tar/b.tar
+	fails 73 kiseki-dump -q "$V" -o src
+	[ "$(noted)" = 73 ]
 	fails 3 kiseki-dump -q "$V:/" --files -o files.tar
 	[ "$(noted)" = 3 ]
 	kiseki-load -q "$W" a.tar
@@ -274,7 +277,7 @@ noted() { kiseki-status --json "${1:-$V}" | jq -c '.last.dump.exit_code'; }
 		echo old >d.tar
 	done
 	fails_cleanly 74 kiseki-dump "$V" -o /dev/full
-	fails_cleanly 66 kiseki-dump "$V" -o "$T/none/d.tar"
+	fails_cleanly 73 kiseki-dump "$V" -o "$T/none/d.tar"
 	fails_cleanly 73 kiseki-dump "$V" -o "$T"
 	kiseki-dump -q "$V" -o /dev/null
 	kiseki-dump --files "$V" 2>/dev/null | head -c 1000 >/dev/null
