@@ -68,30 +68,6 @@ static int put_text(struct ks_buf *b, const struct ks_fsck_problem *p)
 	return r;
 }
 
-static void add_paths(json_t *j, const struct ks_fsck_problem *p)
-{
-	json_t *paths = json_array();
-	json_t *exact = json_array();
-	bool any = false;
-
-	for (size_t i = 0; i < p->npaths; i++) {
-		json_t *one = json_object();
-
-		if (one && ks_json_name(one, "p", p->paths[i].p, p->paths[i].n) == 0) {
-			json_t *b64 = json_object_get(one, "p_b64");
-
-			json_array_append(paths, json_object_get(one, "p"));
-			json_array_append(exact, b64 ? b64 : json_null());
-			any = any || b64;
-		}
-		json_decref(one);
-	}
-	json_object_set_new(j, "paths", paths);
-	if (any)
-		json_object_set(j, "paths_b64", exact);
-	json_decref(exact);
-}
-
 static void json_problem(const struct ks_fsck_problem *p)
 {
 	static const char *const repairs[] = { "safe", "lossy", "none" };
@@ -99,7 +75,10 @@ static void json_problem(const struct ks_fsck_problem *p)
 
 	if (!j)
 		return;
-	add_paths(j, p);
+	json_object_set_new(j, "paths", json_array());
+	for (size_t i = 0; i < p->npaths; i++)
+		KS_IGNORE(ks_json_add_name(j, "paths", p->paths[i].p, p->paths[i].n) <
+			  0); /* printed without */
 	if (p->ino)
 		json_object_set_new(j, "inode", json_integer((json_int_t)p->ino));
 	if (p->slice)

@@ -124,6 +124,7 @@ static int absolute(const char **path)
 static int run(void)
 {
 	int pid = (int)getpid();
+	json_t *j;
 	int r;
 
 	if (arg.foreground)
@@ -131,8 +132,10 @@ static int run(void)
 	r = mount_in_background(&pid);
 	if (r < 0)
 		return r;
-	ks_json_summary("mountpoint", json_string(arg.mountpoint));
-	ks_json_summary("pid", json_integer(pid));
+	j = json_object();
+	if (j && ks_json_name(j, "mountpoint", arg.mountpoint, strlen(arg.mountpoint)) == 0)
+		json_object_set_new(j, "pid", json_integer(pid));
+	ks_json_summary_all(j);
 	ks_cmd_say("Mounted '%s' on %s (pid %d)", arg.spec, arg.mountpoint, pid);
 	return 0;
 }

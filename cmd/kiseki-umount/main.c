@@ -21,7 +21,7 @@
 static struct {
 	bool all, force, lazy, no_flush;
 	int64_t timeout_ns;
-	bool readonly_on_failure, no_mtab, fake;
+	bool readonly_on_failure, no_mtab;
 	const char *type, *name_space;
 } arg = { .timeout_ns = -1 };
 
@@ -180,7 +180,7 @@ int main(int argc, char **argv)
 	struct ks_mount_list all = { 0 };
 	char **args;
 	int n = ks_cmd_parse(is_helper ? &as_helper : &as_tool, argc, argv, &args);
-	json_t *done = json_array();
+	json_t *done = json_pack("{s:[]}", "unmounted");
 	int code, r;
 
 	if (n == 0 && !arg.all)
@@ -195,10 +195,11 @@ int main(int argc, char **argv)
 			continue;
 		r = unmount(&all.v[i]);
 		if (r == KS_EXIT_OK)
-			json_array_append_new(done, json_string(all.v[i].dir));
+			KS_IGNORE(ks_json_add_name(done, "unmounted", all.v[i].dir,
+						   strlen(all.v[i].dir)) < 0); /* said without */
 		code = ks_exit_worse(code, r);
 	}
-	ks_json_summary("unmounted", done);
+	ks_json_summary_all(done);
 	ks_mount_list_clear(&all);
 	free(args);
 	return ks_cmd_exit(code);

@@ -314,6 +314,25 @@ KS_TEST(names_that_are_not_utf8_keep_their_bytes)
 	check_name("", 0, "", NULL);
 }
 
+KS_TEST(a_list_of_names_keeps_their_bytes)
+{
+	json_t *j = json_object();
+	json_t *b64;
+
+	ks_check_ok(ks_json_add_name(j, "p", "a", 1));
+	ks_check_ok(ks_json_add_name(j, "p", "b", 1));
+	ks_check(!json_object_get(j, "p_b64"));
+	ks_check_ok(ks_json_add_name(j, "p", "\xff", 1));
+	ks_check_ok(ks_json_add_name(j, "p", "d", 1));
+	b64 = json_object_get(j, "p_b64");
+	ks_check_eq(json_array_size(json_object_get(j, "p")), 4);
+	ks_check_eq(json_array_size(b64), 4);
+	ks_check(json_is_null(json_array_get(b64, 0)) && json_is_null(json_array_get(b64, 1)));
+	ks_check_str(json_string_value(json_array_get(b64, 2)), "/w==");
+	ks_check(json_is_null(json_array_get(b64, 3)));
+	json_decref(j);
+}
+
 KS_TEST(a_progress_line_fits)
 {
 	struct ks_progress_now now = { .done_items = 12, .done_bytes = 512 * KS_MIB };

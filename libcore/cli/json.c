@@ -94,6 +94,37 @@ int ks_json_name(json_t *obj, const char *key, const char *name, size_t n)
 	return r == 0 ? 0 : -ENOMEM;
 }
 
+/* The list @key of @obj, with @n times null when it is new. */
+static json_t *list_of(json_t *obj, const char *key, size_t n)
+{
+	json_t *list = json_object_get(obj, key);
+
+	if (list)
+		return list;
+	list = json_array();
+	while (list && n-- > 0)
+		json_array_append_new(list, json_null());
+	return json_object_set_new(obj, key, list) == 0 ? list : NULL;
+}
+
+int ks_json_add_name(json_t *obj, const char *key, const char *name, size_t n)
+{
+	json_t *one = json_object(), *list = list_of(obj, key, 0), *exact, *b64;
+	char key_b64[64];
+	int r = one && list ? ks_json_name(one, "n", name, n) : -ENOMEM;
+
+	snprintf(key_b64, sizeof(key_b64), "%s_b64", key);
+	b64 = json_object_get(one, "n_b64");
+	exact = b64 || json_object_get(obj, key_b64) ? list_of(obj, key_b64, json_array_size(list))
+						     : NULL;
+	if (r == 0)
+		r = json_array_append(list, json_object_get(one, "n"));
+	if (r == 0 && exact)
+		r = json_array_append(exact, b64 ? b64 : json_null());
+	json_decref(one);
+	return r == 0 ? 0 : -ENOMEM;
+}
+
 json_t *ks_json_time(int64_t ns)
 {
 	char text[KS_TIME_STR];
@@ -164,6 +195,15 @@ void ks_json_summary(const char *key, json_t *value)
 		extra = json_object();
 	if (extra && value)
 		json_object_set_new(extra, key, value);
+}
+
+void ks_json_summary_all(json_t *members)
+{
+	if (!extra)
+		extra = json_object();
+	if (extra && members)
+		json_object_update(extra, members);
+	json_decref(members);
 }
 
 json_t *ks_json_counts(const struct ks_json_count *v)

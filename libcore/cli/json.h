@@ -19,6 +19,8 @@ void ks_json_item(json_t *line, const char *key, const char *name);
  * "KEY_b64" the exact bytes.
  */
 int ks_json_name(json_t *obj, const char *key, const char *name, size_t n);
+/* Appends one to the list @key. When one of it is not UTF-8 there is "KEY_b64" beside it, with null for each that is. */
+int ks_json_add_name(json_t *obj, const char *key, const char *name, size_t n);
 
 /* RFC 3339, seconds, UTC. */
 json_t *ks_json_time(int64_t ns);
@@ -31,6 +33,8 @@ void ks_json_error(const char *path, const char *op, int err, const char *messag
 
 /* The summary's own members ("counts", "volume"): set before ks_cmd_exit(). Takes @value over. */
 void ks_json_summary(const char *key, json_t *value);
+/* Each member of an object, which is taken over. */
+void ks_json_summary_all(json_t *members);
 
 /* An object of numbers: KS_JSON_COUNTS({ "files", n.files }, { "bytes", n.bytes }). */
 struct ks_json_count {

@@ -164,3 +164,26 @@ has_threads() { [ "$(threads_of "$1" "$2")" -eq "$3" ]; }
 	not mountpoint -q "$M"
 	exec 7>&-
 }
+
+@test "JSON: mount points, also such as are not UTF-8" {
+	requires fuse jq
+	local odd=$T/$'m\xff' b64
+	b64=$(printf %s "$odd" | base64 -w 0)
+	mkdir "$odd" plain
+	format
+	out_err limit 60 kiseki-mount --json "${transport[@]}" "$V" plain 3>&- 4>&-
+	[ "$status" -eq 0 ]
+	json_ok .out
+	jq -e --arg m "$T/plain" '.mountpoint == $m and (.pid | type) == "number" and (has("mountpoint_b64") | not)' .out
+	out_err limit 60 kiseki-mount --json "${transport[@]}" "$V" "$odd" 3>&- 4>&-
+	[ "$status" -eq 0 ]
+	jq -e --arg b "$b64" '(.mountpoint | type) == "string" and .mountpoint_b64 == $b' .out
+	out_err limit 60 kiseki-umount --json plain "$odd"
+	[ "$status" -eq 0 ]
+	json_ok .out
+	jq -e --arg m "$T/plain" --arg b "$b64" '(.unmounted | length) == 2 and (.unmounted_b64 | sort) == [null, $b] and
+		(.unmounted | any(. == $m))' .out
+	out_err limit 60 kiseki-umount --json plain
+	[ "$status" -ne 0 ]
+	jq -e '.unmounted == []' .out
+}
