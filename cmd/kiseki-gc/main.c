@@ -100,6 +100,22 @@ static void on_item(void *unused, const char *key, uint64_t bytes, const char *w
 	}
 }
 
+/* The first says what is wrong; a store that is read-only would say it a million times. */
+static void on_failed(void *unused, const char *key, int err)
+{
+	static bool told;
+	KS_AUTO(ks_freep) char *text = NULL;
+
+	(void)unused;
+	if (told)
+		return;
+	told = true;
+	text = ks_asprintf("cannot delete %s: %s", key,
+			   *ks_fail_text() ? ks_fail_text() : ks_strerror(err));
+	ks_cmd_error("%s", text ? text : key);
+	ks_json_error(key, "delete", err, text);
+}
+
 static void on_progress(void *unused, const char *what, uint64_t n, uint64_t of)
 {
 	(void)unused;
@@ -114,16 +130,9 @@ static void how_far(void *unused, struct ks_progress_now *out)
 	*out = (struct ks_progress_now){ .done_items = done, .total_items = total };
 }
 
-static json_t *count_json(const struct ks_gc_count *c)
-{
-	return json_pack("{s:I,s:I}", "objects", (json_int_t)c->objects, "bytes",
-			 (json_int_t)c->bytes);
-}
-
 static json_t *trash_json(const struct ks_trash_sum *t)
 {
-	return json_pack("{s:I,s:I}", "entries", (json_int_t)t->entries, "bytes",
-			 (json_int_t)t->bytes);
+	return KS_JSON_COUNTS({ "entries", t->entries }, { "bytes", t->bytes });
 }
 
 static void summarise(const struct ks_gc_result *r)
@@ -134,16 +143,19 @@ static void summarise(const struct ks_gc_result *r)
 	} parts[] = { { "pending", &r->pending }, { "packs", &r->packs },
 		      { "orphans", &r->orphans }, { "young", &r->young },
 		      { "live", &r->live },       { "waiting", &r->waiting } };
-	json_t *j = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "scanned_objects",
-			      (json_int_t)r->scanned_objects, "scanned_slices",
-			      (json_int_t)r->scanned_slices, "unknown_objects",
-			      (json_int_t)r->unknown, "dead_sessions", (json_int_t)r->dead_sessions,
-			      "deleted_files", (json_int_t)r->deleted_files, "deleted_objects",
-			      (json_int_t)r->deleted_objects, "deleted_bytes",
-			      (json_int_t)r->deleted_bytes, "failed", (json_int_t)r->failed);
+	json_t *j = KS_JSON_COUNTS(
+		{ "scanned_objects", r->scanned_objects }, { "scanned_slices", r->scanned_slices },
+		{ "unknown_objects", r->unknown }, { "dead_sessions", r->dead_sessions },
+		{ "deleted_files", r->deleted_files }, { "deleted_objects", r->deleted_objects },
+		{ "deleted_bytes", r->deleted_bytes }, { "failed", r->failed });
 
-	for (size_t i = 0; j && i < KS_ARRAY_SIZE(parts); i++)
-		json_object_set_new(j, parts[i].name, count_json(parts[i].c));
+	for (size_t i = 0; j && i < KS_ARRAY_SIZE(parts); i++) {
+		const struct ks_gc_count *c = parts[i].c;
+
+		json_object_set_new(
+			j, parts[i].name,
+			KS_JSON_COUNTS({ "objects", c->objects }, { "bytes", c->bytes }));
+	}
 	if (j) {
 		json_object_set_new(j, "trash", trash_json(&r->expired));
 		json_object_set_new(j, "trash_kept", trash_json(&r->kept));
@@ -248,6 +260,7 @@ static int collect(struct ks_maint *m, const struct ks_volume_ref *ref, struct k
 				.max_delete = arg.max_delete,
 				.stopped = ks_cmd_stopped_cb,
 				.item = on_item,
+				.failed = on_failed,
 				.progress = on_progress };
 	int r;
 
@@ -273,6 +286,7 @@ static int exit_code(const struct ks_gc_result *r)
 
 	if (r->failed) {
 		ks_cmd_error("%ju objects could not be deleted", (uintmax_t)r->failed);
+		ks_cmd_hint("the next run tries again");
 		code = ks_exit_worse(code, KS_EXIT_PARTIAL);
 	}
 	if (r->limited)

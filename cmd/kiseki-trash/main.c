@@ -250,9 +250,8 @@ static void say_sum(void)
 		ks_cmd_note("%" PRIu64 " older entries of the same names stay in the trash",
 			    (uint64_t)done.older);
 	ks_json_summary("counts",
-			json_pack("{s:I,s:I,s:I,s:I}", "entries", (json_int_t)done.entries, "bytes",
-				  (json_int_t)done.bytes, "older", (json_int_t)done.older, "failed",
-				  (json_int_t)done.failed));
+			KS_JSON_COUNTS({ "entries", done.entries }, { "bytes", done.bytes },
+				       { "older", done.older }, { "failed", done.failed }));
 }
 
 static void parse_what(const char *text, int n)

@@ -42,10 +42,13 @@ static size_t keys_delete(struct ks_gc *g, struct keys *k, const char *why)
 	bool all = k->n == 0 || ks_object_del(g->m->store, k->p, k->n) == 0;
 
 	for (size_t i = 0; i < k->n; i++) {
-		if (all || ks_object_del(g->m->store, &k->p[i], 1) == 0)
+		int r = all ? 0 : ks_object_del(g->m->store, &k->p[i], 1);
+
+		if (r == 0)
 			deleted(g, k, i, why);
-		else
-			failed++;
+		else if (g->o->failed)
+			g->o->failed(g->o->arg, k->p[i], r);
+		failed += r < 0;
 	}
 	k->n = 0;
 	return failed;

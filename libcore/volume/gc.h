@@ -54,11 +54,13 @@ struct ks_gc_opts {
 	int64_t grace_ns;    /* objects' age below which they are never touched */
 	uint64_t max_delete; /* objects; 0: no limit */
 	int64_t deadline_ns; /* on ks_clock_mono_ns(); 0: none */
-	int64_t wait_ns;     /* how long sessions are waited for to pass an epoch; 0: 5 s */
+	int64_t wait_ns;     /* how long sessions are waited for to pass an epoch; 0: 3 s */
 	const char *tmpdir;
 	bool (*stopped)(void *arg);
 	/* An object was deleted, or would be; @why: "pending", "pack", "orphan". May be NULL. */
 	void (*item)(void *arg, const char *key, uint64_t bytes, const char *why);
+	/* One could not be deleted, and why is raised; it may come more than once. May be NULL. */
+	void (*failed)(void *arg, const char *key, int err);
 	/* Called now and then, on the calling thread. */
 	void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total);
 	void *arg;

@@ -121,6 +121,22 @@ noted() { kiseki-status --json "$V" | jq -c '.last.gc.exit_code'; }
 	[ "$(objects)" -eq $((n - 1)) ]
 }
 
+@test "what cannot be deleted is told once, with the cause, and tried again" {
+	requires jq
+	for n in 0 1 2; do orphan 900 $n '2 days ago'; done
+	KISEKI_FAULT=del:fail=EACCES out_err kiseki-gc --json "$V"
+	[ "$status" -eq 3 ]
+	json_ok .out
+	counts '.failed == 3 and .deleted_objects == 0'
+	[ "$(grep -c 'cannot delete blocks/0/0/900_._4096: .*Permission denied' .err)" -eq 1 ]
+	grep -q '3 objects could not be deleted' .err
+	grep -q 'hint: the next run' .err
+	jq -es 'map(select(.type == "error")) | length == 1 and .[0].op == "delete" and .[0].errno == "EACCES"' .out
+	out_err kiseki-gc --json "$V"
+	[ "$status" -eq 0 ]
+	counts '.failed == 0 and .deleted_objects == 3'
+}
+
 @test "a listing that fails deletes nothing" {
 	orphan 900 0 '2 days ago'
 	n=$(objects)
