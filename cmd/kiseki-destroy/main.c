@@ -85,11 +85,7 @@ static bool confirm(const char *name)
 {
 	if (ks_common.yes)
 		return true;
-	if (!ks_cmd_can_ask()) {
-		ks_cmd_usage("%s: --yes destroys without asking",
-			     ks_common.batch ? "--batch asks nothing"
-					     : "there is no terminal to ask on");
-	}
+	ks_cmd_must_ask("--yes destroys without asking");
 	describe(stderr, name);
 	return ks_cmd_ask_word(name, "there is no way back; the name of the volume to destroy");
 }

@@ -257,11 +257,8 @@ int main(int argc, char **argv)
 
 	if (arg.force || ks_common.dry_run)
 		arg.ask = arg.ask_once = false;
-	if ((arg.ask || arg.ask_once) && !ks_cmd_can_ask()) {
-		ks_cmd_usage("%s; without -i and -I nothing is asked",
-			     ks_common.batch ? "--batch asks nothing"
-					     : "there is no terminal to ask on");
-	}
+	if (arg.ask || arg.ask_once)
+		ks_cmd_must_ask("without -i and -I nothing is asked");
 	if (arg.ask_once && !arg.ask && (arg.recursive || n > MANY) &&
 	    !ks_cmd_ask("remove %d operand%s%s?", n, n == 1 ? "" : "s",
 			arg.recursive ? " recursively" : ""))

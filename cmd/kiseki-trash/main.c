@@ -159,19 +159,21 @@ static void on_item(void *where, const struct ks_trash_item *i, int err)
 
 /* ---- asking ---- */
 
-static bool confirm(struct ks_meta *m, const struct ks_trash_opts *o, const char *name)
+/* 1: yes; 0: no; -errno. */
+static int confirm(struct ks_meta *m, const struct ks_trash_opts *o, const char *name)
 {
 	struct ks_trash_opts look = *o;
 	struct ks_trash_result sum = { 0 };
 	char size[KS_SIZE_STR];
+	int r;
 
 	if (ks_common.yes || ks_common.dry_run)
-		return true;
-	if (!ks_cmd_can_ask())
-		ks_cmd_usage("there is no terminal to ask on: --yes empties without asking");
+		return 1;
+	ks_cmd_must_ask("--yes empties without asking");
 	look.dry_run = true;
-	if (ks_trash_empty(m, &look, &sum) < 0)
-		return false;
+	r = ks_trash_empty(m, &look, &sum);
+	if (r < 0)
+		return r;
 	ks_cmd_size(sum.bytes, size);
 	return ks_cmd_ask("free %" PRIu64 " entries, %s, of %s, without a way back?",
 			  (uint64_t)sum.entries, size, name);
@@ -188,7 +190,7 @@ static int act(struct ks_volume *v, const char *path)
 				   .stop = ks_cmd_stopped_cb,
 				   .item = on_item,
 				   .arg = where };
-	int r;
+	int r = 1;
 
 	if (!where)
 		return -ENOMEM;
@@ -196,8 +198,10 @@ static int act(struct ks_volume *v, const char *path)
 		o.pick.before = ks_trash_hour_before(ks_clock_real_ns(), arg.older_ns);
 	if (what == LS)
 		return ks_trash_ls(v->meta, &o, &done);
-	if (what == EMPTY && !confirm(v->meta, &o, where))
-		return 0;
+	if (what == EMPTY)
+		r = confirm(v->meta, &o, where);
+	if (r <= 0)
+		return r;
 	ks_progress_start("trash", how_far, NULL);
 	r = what == EMPTY ? ks_trash_empty(v->meta, &o, &done)
 			  : ks_trash_restore(v->meta, &o, &done);

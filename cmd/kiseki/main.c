@@ -151,6 +151,7 @@ static void run(char **args)
 	if (!name || !is_word(word))
 		return;
 	args[0] = name;
+	errno = ENOENT;
 	if (path)
 		execv(path, args);
 	if (errno == ENOENT)

@@ -13,6 +13,16 @@ bool ks_cmd_can_ask(void)
 	return !ks_common.batch && isatty(STDIN_FILENO);
 }
 
+void ks_cmd_must_ask(const char *instead)
+{
+	if (!ks_cmd_can_ask()) {
+		ks_cmd_usage("%s: %s",
+			     ks_common.batch ? "--batch asks nothing"
+					     : "there is no terminal to ask on",
+			     instead);
+	}
+}
+
 /* One line without its newline, owned; NULL: the end of the input. The progress bar is away until it came. */
 KS_PRINTF(2, 0)
 static char *answer(const char *tail, const char *fmt, va_list ap)

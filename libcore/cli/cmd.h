@@ -234,6 +234,8 @@ bool ks_cmd_wait_busy(int r);
 
 /* Is there a terminal to ask on, and no --batch? */
 bool ks_cmd_can_ask(void);
+/* For who will ask: a mistake in the command line when nobody can be asked. @instead: what does without, "--yes destroys without asking". */
+void ks_cmd_must_ask(const char *instead);
 /* "kiseki-rm: QUESTION [y/N] " on the terminal: did they say yes? Only when ks_cmd_can_ask(). */
 bool ks_cmd_ask(const char *fmt, ...) KS_PRINTF(1, 2);
 /* The same for what cannot be undone: is the answer exactly @word? */

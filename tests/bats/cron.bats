@@ -65,6 +65,9 @@ metric() { sed -n "s/^$2{volume=\"vol\"} //p" "$1"; }
 	[ "$status" -eq 64 ]
 	says '--batch asks nothing'
 	[ -e "$V" ]
+	run limit 10 script -qec "kiseki-trash empty --batch '$V'" /dev/null
+	[ "$status" -eq 64 ]
+	says '--batch asks nothing: --yes empties'
 	run limit 10 script -qec "kiseki-rm -i --batch '$U:/f'" /dev/null
 	[ "$status" -eq 64 ]
 	mkdir src
