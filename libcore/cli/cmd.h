@@ -248,7 +248,10 @@ bool ks_cmd_ask_word(const char *word, const char *fmt, ...) KS_PRINTF(2, 3);
 bool ks_cmd_to_journal(void);
 void ks_cmd_log(enum ks_log_level max);
 
-/* Messages on stderr, "kiseki-ls: text"; the progress bar steps aside. Also with --quiet. Threads: any. */
+/*
+ * Messages on stderr, "kiseki-ls: text"; the progress bar steps aside. Also with --quiet. Threads: any. On a terminal these and ks_cmd_say() show control characters but
+ * newline and tab as \NNN.
+ */
 void ks_cmd_error(const char *fmt, ...) KS_PRINTF(1, 2);
 void ks_cmd_hint(const char *fmt, ...) KS_PRINTF(1, 2); /* "  hint: text" */
 void ks_cmd_more(const char *fmt, ...)

@@ -98,19 +98,48 @@ static const char *mark(enum ks_log_level level)
 	return wanted ? marks[level] : "";
 }
 
+/* C0 and DEL, and C1 as UTF-8 has it: what a terminal may take for an order. */
+static bool is_control(const char *p, size_t left)
+{
+	unsigned char c = (unsigned char)p[0];
+
+	return c < 0x20 || c == 0x7f ||
+	       (c == 0xc2 && left > 1 && ((unsigned char)p[1] & 0xe0) == 0x80);
+}
+
+/* A message for a terminal: names of files are in it, and those may be anything. Owned; NULL: no memory. */
+static char *for_terminal(const char *text)
+{
+	size_t n = strlen(text), k = 0;
+	char *out = malloc(4 * n + 1);
+
+	for (size_t i = 0; out && i < n; i++) {
+		if (is_control(text + i, n - i) && text[i] != '\n' && text[i] != '\t')
+			k += (size_t)snprintf(out + k, 5, "\\%03o", (unsigned char)text[i]);
+		else
+			out[k++] = text[i];
+	}
+	if (out)
+		out[k] = '\0';
+	return out;
+}
+
 /* One message: as text behind @lead, as JSON in member @key. @where may be NULL. */
 static void put(enum ks_log_level level, const char *lead, const char *key, const char *where,
 		const char *text)
 {
-	KS_AUTO(ks_freep) char *json = NULL;
+	bool as_json = ks_common.log_format == KS_LOG_JSON;
+	KS_AUTO(ks_freep) char *other = NULL;
 
-	if (ks_common.log_format == KS_LOG_JSON)
-		json = ks_json_log(level, key, where, text);
+	if (as_json)
+		other = ks_json_log(level, key, where, text);
+	else if (isatty(STDERR_FILENO))
+		other = for_terminal(text);
 	ks_progress_lock();
-	if (ks_common.log_format == KS_LOG_JSON)
-		fprintf(stderr, "%s\n", json ? json : "{}");
+	if (as_json)
+		fprintf(stderr, "%s\n", other ? other : "{}");
 	else
-		fprintf(stderr, "%s%s%s\n", mark(level), lead, text);
+		fprintf(stderr, "%s%s%s\n", mark(level), lead, other ? other : text);
 	ks_progress_unlock();
 }
 
@@ -199,15 +228,20 @@ void ks_cmd_note(const char *fmt, ...)
 
 void ks_cmd_say(const char *fmt, ...)
 {
+	KS_AUTO(ks_freep) char *text = NULL;
+	KS_AUTO(ks_freep) char *shown = NULL;
 	va_list ap;
 
 	if (ks_common.quiet || ks_common.json)
 		return;
-	ks_progress_lock();
 	va_start(ap, fmt);
-	vprintf(fmt, ap);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
 	va_end(ap);
-	putchar('\n');
+	if (text && isatty(STDOUT_FILENO))
+		shown = for_terminal(text);
+	ks_progress_lock();
+	puts(shown ? shown : text ? text : "out of memory");
 	fflush(stdout);
 	ks_progress_unlock();
 }
@@ -307,15 +341,10 @@ void ks_cmd_duration(uint64_t seconds, char *out)
 void ks_cmd_put_name(const char *p, size_t n, bool escape)
 {
 	for (size_t i = 0; i < n; i++) {
-		unsigned char c = (unsigned char)p[i];
-
-		/* C0 and DEL, and C1 as UTF-8 has it. */
-		if (escape &&
-		    (c < 0x20 || c == 0x7f ||
-		     (c == 0xc2 && i + 1 < n && ((unsigned char)p[i + 1] & 0xe0) == 0x80)))
-			printf("\\%03o", c);
+		if (escape && is_control(p + i, n - i))
+			printf("\\%03o", (unsigned char)p[i]);
 		else
-			putchar(c);
+			putchar(p[i]);
 	}
 }
 

@@ -160,6 +160,27 @@ teardown() { mounted_teardown; }
 	[ -z "$output" ]
 }
 
+@test "a name is no order to the terminal, in results or messages" {
+	requires script
+	local bad=$'x\e]0;owned\a\xc2\x9b31my'
+	format
+	mkdir src
+	echo a >"src/$bad"
+	script -qec "kiseki-cp -r -v src '$U:/'" /dev/null </dev/null >tty
+	grep -q 'x\\033]0;owned\\007\\302' tty
+	script -qec "kiseki-dump --files -v -o d.tar '$V'" /dev/null </dev/null >>tty
+	script -qec "kiseki-load -v '$U:/' d.tar" /dev/null </dev/null >>tty
+	# shellcheck disable=SC2016
+	V=$V bad=$bad script -qec 'kiseki-rm "sqlite://$V:/no/$bad"; kiseki-ls "$bad:/"; true' /dev/null </dev/null >>tty
+	[ "$(grep -c 'owned\\007' tty)" -ge 5 ]
+	not grep -aq $'\e]0' tty
+	not grep -aq $'\xc2\x9b' tty
+	# Elsewhere they are what they are.
+	kiseki-cp -r -v src "$U:/again" | grep -aq $'\e]0;owned\a'
+	not kiseki-rm "$U:/no/$bad" 2>err
+	grep -aq $'\e]0;owned\a' err
+}
+
 @test "configuration gives defaults, the command line beats it" {
 	cat >k.conf <<-EOF2
 		[default]
