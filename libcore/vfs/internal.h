@@ -128,8 +128,6 @@ struct ks_vfs {
 	bool any_unsynced;                   /* [unsynced_mu] unsynced has a bit */
 	uint64_t unsynced_bytes;             /* atomic: of what was committed since */
 	int64_t sync_ns;                     /* atomic: how long an fsync took lately */
-	unsigned int
-		numbering; /* atomic: runs of ks_vfs_make(), whose slices the data plane does not know */
 
 	pthread_mutex_t maint_mu;
 	pthread_cond_t maint_wake;

@@ -19,6 +19,16 @@ struct content {
 	uint32_t sums[KS_PACK_PAGES_MAX];
 };
 
+struct ks_making {
+	struct ks_make *m; /* the caller's */
+	size_t n;
+	struct ks_pack_log *
+		log; /* kept from being dropped while nothing in it is committed; NULL: no contents */
+	bool stored; /* contents; durable they are when settled */
+	bool settled;
+	struct content c[]; /* n */
+};
+
 static size_t record_size(size_t len)
 {
 	return ks_round_up(KS_PACK_HEADER_SIZE + len, KS_PACK_ALIGN);
@@ -93,8 +103,7 @@ static int prepare(struct ks_vfs *v, struct ks_make *m, size_t n, struct ks_pack
 	return r == 0 && off != run->n ? -EINVAL : r;
 }
 
-static int store(struct ks_vfs *v, struct ks_pack_run *run, struct ks_make *m, size_t n,
-		 struct content *c, struct ks_pack_log **log)
+static int store(struct ks_vfs *v, struct ks_pack_run *run, struct ks_making *g)
 {
 	struct iovec iov = { .iov_base = run->p, .iov_len = run->n };
 	uint64_t off = 0;
@@ -103,15 +112,16 @@ static int store(struct ks_vfs *v, struct ks_pack_run *run, struct ks_make *m, s
 
 	if (run->n == 0)
 		return 0;
-	r = ks_data_pack_begin(v->data, log, &pack);
+	r = ks_data_pack_begin(v->data, &g->log, &pack);
 	if (r == 0)
-		r = ks_data_pack_add(v->data, *log, &iov, 1, &off);
-	for (size_t i = 0; r == 0 && i < n; i++) {
-		if (m[i].n) {
-			c[i].s.pack = pack;
-			c[i].s.pack_off += off;
+		r = ks_data_pack_add(v->data, g->log, &iov, 1, &off);
+	for (size_t i = 0; r == 0 && i < g->n; i++) {
+		if (g->m[i].n) {
+			g->c[i].s.pack = pack;
+			g->c[i].s.pack_off += off;
 		}
 	}
+	g->stored = r == 0;
 	return r;
 }
 
@@ -149,56 +159,95 @@ static void made(struct ks_vfs *v, const struct ks_make *m)
  * Has the data to be durable before the names are there? Then a name that is there after a power cut has its whole content. An append to a pack is worth it; for a file that was
  * written by itself and replaces nothing the caller says so.
  */
-static bool must_settle(struct ks_vfs *v, const struct ks_make *m, size_t n,
-			const struct ks_pack_run *run)
+static bool must_settle(struct ks_vfs *v, const struct ks_making *g)
 {
 	struct ks_attr old;
 
-	if (run->n)
-		return true;
-	for (size_t i = 0; i < n && ks_unsynced_any(v); i++) {
-		if ((m[i].flags & KS_MAKE_LINK) &&
-		    ((m[i].flags & KS_MAKE_DURABLE) ||
-		     ks_meta_lookup(v->meta, m[i].parent, m[i].name, &old) == 0))
+	if (g->settled || g->stored)
+		return !g->settled;
+	for (size_t i = 0; i < g->n && ks_unsynced_any(v); i++) {
+		const struct ks_make *m = &g->m[i];
+
+		if ((m->flags & KS_MAKE_LINK) &&
+		    ((m->flags & KS_MAKE_DURABLE) ||
+		     ks_meta_lookup(v->meta, m->parent, m->name, &old) == 0))
 			return true;
 	}
 	return false;
 }
 
-int ks_vfs_make(struct ks_vfs *v, const struct ks_ctx *c, struct ks_make *m, size_t n,
-		struct ks_pack_run *run)
+void ks_vfs_make_drop(struct ks_making *g)
 {
-	struct ks_pack_log *log = NULL;
-	struct content *content;
+	if (!g)
+		return;
+	if (g->log)
+		ks_data_pack_end(g->log);
+	for (size_t i = 0; i < g->n; i++)
+		g->m[i].s = NULL;
+	free(g);
+}
+
+int ks_vfs_make_begin(struct ks_vfs *v, struct ks_make *m, size_t n, struct ks_pack_run *run,
+		      struct ks_making **out)
+{
+	struct ks_making *g;
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < n; i++)
 		r = ks_vfs_may_change(v, m[i].parent, m[i].name, true);
-	if (r < 0 || n == 0)
+	if (r < 0)
 		return r;
-	content = calloc(n, sizeof(*content));
-	if (!content)
+	g = calloc(1, sizeof(*g) + n * sizeof(g->c[0]));
+	if (!g)
 		return -ENOMEM;
-	__atomic_add_fetch(&v->numbering, 1, __ATOMIC_SEQ_CST);
-	r = prepare(v, m, n, run, content);
+	g->m = m;
+	g->n = n;
+	r = prepare(v, m, n, run, g->c);
 	if (r == 0)
-		r = store(v, run, m, n, content, &log);
+		r = store(v, run, g);
 	if (r == 0)
 		r = flush_linked(v, m, n);
-	if (r == 0 && must_settle(v, m, n, run))
-		r = ks_store_sync(v);
 	if (r == 0)
-		r = ks_meta_make(v->meta, &c->cred, m, n);
-	__atomic_sub_fetch(&v->numbering, 1, __ATOMIC_SEQ_CST);
-	if (log)
-		ks_data_pack_end(log);
-	for (size_t i = 0; r == 0 && i < n; i++) {
-		if (m[i].err == 0)
-			made(v, &m[i]);
-		m[i].s = NULL;
-	}
-	free(content);
+		*out = g;
+	else
+		ks_vfs_make_drop(g);
 	return r;
+}
+
+int ks_vfs_make_settle(struct ks_vfs *v, struct ks_making *const *g, size_t n)
+{
+	bool must = false;
+	int r;
+
+	for (size_t i = 0; i < n && !must; i++)
+		must = must_settle(v, g[i]);
+	r = must ? ks_store_sync(v) : 0;
+	for (size_t i = 0; r == 0 && i < n; i++)
+		g[i]->settled = true;
+	return r;
+}
+
+int ks_vfs_make_end(struct ks_vfs *v, const struct ks_ctx *c, struct ks_making *g)
+{
+	int r = ks_vfs_make_settle(v, &g, 1);
+
+	if (r == 0)
+		r = ks_meta_make(v->meta, &c->cred, g->m, g->n);
+	for (size_t i = 0; r == 0 && i < g->n; i++) {
+		if (g->m[i].err == 0)
+			made(v, &g->m[i]);
+	}
+	ks_vfs_make_drop(g);
+	return r;
+}
+
+int ks_vfs_make(struct ks_vfs *v, const struct ks_ctx *c, struct ks_make *m, size_t n,
+		struct ks_pack_run *run)
+{
+	struct ks_making *g = NULL;
+	int r = n ? ks_vfs_make_begin(v, m, n, run, &g) : 0;
+
+	return r == 0 && g ? ks_vfs_make_end(v, c, g) : r;
 }
 
 int ks_vfs_whole(struct ks_vfs *v, struct ks_whole *w, size_t n)

@@ -61,24 +61,30 @@ static const char *name_of(int i)
 	return names[i];
 }
 
-/* All files, of contents that @seed tells apart. */
-static void fill(struct rig *g, int seed, unsigned int flags)
+/* Some files, of contents that @seed tells apart. */
+static void fill_some(struct rig *g, struct ks_pack_run *run, int from, int to, int seed,
+		      unsigned int flags)
 {
-	g->run.n = 0;
-	for (int i = 0; i < FILES; i++) {
-		uint8_t *p = ks_run_room(&g->run, sizes[i]);
+	run->n = 0;
+	for (int i = from; i < to; i++) {
+		uint8_t *p = ks_run_room(run, sizes[i]);
 
 		ks_check(p != NULL);
 		for (size_t k = 0; k < sizes[i]; k++)
 			p[k] = byte(seed + i, k);
 		if (sizes[i])
-			ks_run_take(&g->run, sizes[i]);
+			ks_run_take(run, sizes[i]);
 		g->m[i] = (struct ks_make){ .parent = KS_ROOT_INO,
 					    .name = name_of(i),
 					    .flags = flags,
 					    .attr = { .mode = S_IFREG | 0644, .size = sizes[i] },
 					    .err = 1 };
 	}
+}
+
+static void fill(struct rig *g, int seed, unsigned int flags)
+{
+	fill_some(g, &g->run, 0, FILES, seed, flags);
 }
 
 static void check_file(struct rig *g, int seed, int i)
@@ -211,6 +217,76 @@ KS_TEST(read_whole)
 	ks_check_ok(ks_vfs_whole(g.v, w, 2));
 	ks_check(w[0].attr.ino && !w[1].attr.ino);
 	ks_check_eq(ks_vfs_whole(g.v, w, KS_WHOLE_MAX + 1), -EINVAL);
+	stop(&g);
+}
+
+static bool is_there(struct rig *g, int i)
+{
+	struct ks_attr a;
+
+	return ks_vfs_lookup(g->v, &g->c, KS_ROOT_INO, name_of(i), &a) == 0;
+}
+
+/* Two batches on their way at once, out of one memory: one sync makes both durable, and not before the end of each are its names there. */
+KS_TEST(in_steps)
+{
+	enum { HALF = FILES / 2 };
+	struct ks_object_stats st[4];
+	struct ks_making *making[2] = { 0 };
+	struct ks_object *store;
+	struct rig g;
+
+	start(&g);
+	store = ks_vfs_store(g.v);
+	ks_object_stats(store, &st[0]);
+	for (int i = 0; i < 2; i++) {
+		fill_some(&g, &g.run, i * HALF, (i + 1) * HALF, 1, 0);
+		ks_check_ok(ks_vfs_make_begin(g.v, &g.m[i * HALF], HALF, &g.run, &making[i]));
+		memset(g.run.p, 0xee, g.run.cap);
+	}
+	ks_object_stats(store, &st[1]);
+	ks_check_eq(st[1].appends - st[0].appends, 2);
+	ks_check_eq(st[1].syncs, st[0].syncs);
+	ks_check_ok(ks_vfs_make_settle(g.v, making, 2));
+	ks_object_stats(store, &st[2]);
+	ks_check_eq(st[2].syncs - st[1].syncs, 1);
+	for (int i = 0; i < FILES; i++)
+		ks_check(!is_there(&g, i));
+	for (int i = 1; i >= 0; i--) {
+		ks_check_ok(ks_vfs_make_end(g.v, &g.c, making[i]));
+		ks_check(is_there(&g, 0) == (i == 0) && is_there(&g, HALF));
+	}
+	ks_object_stats(store, &st[3]);
+	ks_check_eq(st[3].syncs, st[2].syncs);
+	for (int i = 0; i < FILES; i++) {
+		ks_check_eq(g.m[i].err, 0);
+		check_file(&g, 1, i);
+	}
+	stop(&g);
+}
+
+/* Whose end nobody settled is durable all the same; and what is dropped was never there. */
+KS_TEST(not_settled_and_dropped)
+{
+	struct ks_object_stats before, after;
+	struct ks_making *making = NULL;
+	struct rig g;
+
+	start(&g);
+	fill(&g, 1, 0);
+	ks_check_ok(ks_vfs_make_begin(g.v, g.m, FILES, &g.run, &making));
+	ks_vfs_make_drop(making);
+	ks_vfs_make_drop(NULL);
+	for (int i = 0; i < FILES; i++)
+		ks_check(!is_there(&g, i) && !g.m[i].s);
+	fill(&g, 5, 0);
+	ks_check_ok(ks_vfs_make_begin(g.v, g.m, FILES, &g.run, &making));
+	ks_object_stats(ks_vfs_store(g.v), &before);
+	ks_check_ok(ks_vfs_make_end(g.v, &g.c, making));
+	ks_object_stats(ks_vfs_store(g.v), &after);
+	ks_check_eq(after.syncs - before.syncs, 1);
+	for (int i = 0; i < FILES; i++)
+		check_file(&g, 5, i);
 	stop(&g);
 }
 

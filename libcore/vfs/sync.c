@@ -67,11 +67,12 @@ static void move_bits(uint64_t *to, uint64_t *from)
 
 static int store_sync(struct ks_vfs *v, bool all)
 {
-	/* In this order: a slice that asks for its number after the first cannot get one below it. */
+	/*
+	 * In this order: a slice that asks for its number after the first cannot get one below it. Those of make.c, which the data plane does not know, do not count: they are
+	 * not committed before they are durable.
+	 */
 	uint64_t next = ks_meta_next_slice(v->meta);
-	uint64_t lowest = __atomic_load_n(&v->numbering, __ATOMIC_SEQ_CST)
-				  ? 0
-				  : ks_data_lowest_slice(v->data);
+	uint64_t lowest = ks_data_lowest_slice(v->data);
 	int r;
 
 	/* What is committed from now on may be missed by this sync; what was before is cared for, but not durable until it ends. */

@@ -119,6 +119,23 @@ int ks_vfs_make(struct ks_vfs *v, const struct ks_ctx *c, struct ks_make *m, siz
 bool ks_vfs_can_make(const struct ks_vfs *v); /* files with content: the store can append */
 
 /*
+ * The same in steps, for who has many batches: one sync of the store serves all that were begun before it, and others are filled meanwhile.
+ *
+ *	begin	stores the contents; @run is free again. @m, with its strings, stays the caller's, and has to stay until the end
+ *	settle	makes the contents of several durable
+ *	end	gives them their names, as ks_vfs_make(); settles what is not settled. Frees @g
+ *	drop	instead of end: nothing has happened. NULL is fine
+ *
+ * Any thread for each step, one at a time for one batch.
+ */
+struct ks_making;
+int ks_vfs_make_begin(struct ks_vfs *v, struct ks_make *m, size_t n, struct ks_pack_run *run,
+		      struct ks_making **out) KS_MUST_CHECK;
+int ks_vfs_make_settle(struct ks_vfs *v, struct ks_making *const *g, size_t n) KS_MUST_CHECK;
+int ks_vfs_make_end(struct ks_vfs *v, const struct ks_ctx *c, struct ks_making *g) KS_MUST_CHECK;
+void ks_vfs_make_drop(struct ks_making *g);
+
+/*
  * The other way: those of up to KS_WHOLE_MAX files that can be read at once (see ks_meta_whole()), and the content of one, attr.size bytes, checked. -EAGAIN: it is to be opened
  * and read, which says what is the matter. For who reads many small files that nobody in this process writes.
  */
