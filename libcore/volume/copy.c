@@ -461,6 +461,8 @@ int ks_copy_new(struct ks_copy **out, const struct ks_copy_opts *o)
 	pthread_mutex_init(&c->pace_mu, NULL);
 	r = ks_cond_init(&c->less);
 	if (r == 0)
+		r = ks_batch_start(c);
+	if (r == 0)
 		r = ks_workers_start(&c->workers, "copy", (int)jobs);
 	if (r < 0) {
 		ks_copy_free(c);
@@ -475,7 +477,7 @@ void ks_copy_free(struct ks_copy *c)
 	if (!c)
 		return;
 	ks_workers_stop(c->workers);
-	ks_batch_free_all(c);
+	ks_batch_stop(c);
 	ks_links_clear(c);
 	pthread_mutex_destroy(&c->mu);
 	pthread_mutex_destroy(&c->report_mu);

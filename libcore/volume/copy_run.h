@@ -3,7 +3,7 @@
  * copy_run.h: a copy that is under way; shared by copy.c (operands, life), copy_walk.c (trees), copy_links.c (further names), copy_batch.c (small files into a volume),
  * copy_file.c (contents) and copy_attr.c (what is there already, attributes).
  *
- * Locks: mu guards the queue's length and the spare batches, links_mu the table of files with several names; report_mu is held around the caller's callbacks. None is held around
+ * Locks: mu guards the queue's length, the spare batches, and the lots on their way to be committed, links_mu the table of files with several names; report_mu is held around the caller's callbacks. None is held around
  * anything else.
  */
 #ifndef KS_VOLUME_COPY_RUN_H
@@ -12,6 +12,15 @@
 #include "base/hmap.h"
 #include "base/thread.h"
 #include "volume/copy_side.h"
+
+/* Lots of small files pass through it one after another, on a thread of its own. */
+struct ks_copy_stage {
+	struct ks_copy *c;
+	struct ks_job job;
+	struct ks_workers *worker;
+	struct ks_copy_lot *first, **end; /* [copy.mu] */
+	bool on;                          /* [copy.mu] the job runs, or will */
+};
 
 struct ks_copy {
 	struct ks_copy_opts o;
@@ -22,8 +31,11 @@ struct ks_copy {
 	unsigned int waiting, waiting_max;
 	unsigned int jobs; /* workers */
 	pthread_mutex_t report_mu;
-	struct ks_copy_batch *batches; /* [mu] begun, or empty; nobody works on them */
-	unsigned int nbatches;         /* [mu] in all */
+	struct ks_copy_batch *batches;  /* [mu] begun, or empty; nobody works on them */
+	struct ks_copy_lot *lots;       /* [mu] empty */
+	unsigned int nlots, nlots_free; /* [mu] in all; empty */
+	pthread_cond_t lot_free;
+	struct ks_copy_stage settles, commits;
 	pthread_mutex_t links_mu;
 	struct ks_hmap links; /* [links_mu] files whose further names are still to come */
 	struct ks_side local, from, to;
@@ -110,7 +122,8 @@ void ks_batch_give(struct ks_copy *c, struct ks_copy_batch *b);
 /* Takes @it, which was looked at, if it is one for a batch; true: that is done, or it failed and that was reported. */
 bool ks_batch_add(struct ks_copy *c, struct ks_copy_batch *b, const struct ks_copy_item *it);
 void ks_batch_commit_all(struct ks_copy *c);
-void ks_batch_free_all(struct ks_copy *c);
+int ks_batch_start(struct ks_copy *c) KS_MUST_CHECK;
+void ks_batch_stop(struct ks_copy *c);
 
 /* ---- copy_links.c ---- */
 
