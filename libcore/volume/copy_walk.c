@@ -271,6 +271,11 @@ static int enter_target(struct ks_copy *c, const struct ks_copy_item *it, struct
 	}
 	if (out->made)
 		r = ops->mkdir(it->to, it->to_name, mode, what & KS_COPY_OWNER ? &out->st : NULL);
+	/* Another copy was faster. What else it may be is told by opening it. */
+	if (r == -EEXIST) {
+		out->made = false;
+		r = 0;
+	}
 	if (r == 0)
 		r = ops->opendir(it->to, it->to_name, false, out);
 	if (r == 0 && !out->made && !c->o.dry_run)
