@@ -162,11 +162,14 @@ static void help(struct large *l)
 	struct ks_work w = l->w;
 
 	w.in = (struct ks_cfile){ .side = it->from->side, .fd = -1 };
+	w.from_path = w.to_path = NULL;
 	w.buf = aligned_alloc(4096, w.chunk);
 	/* Who cannot help leaves it to the others. */
 	if (w.buf && it->from->side->ops->open(it->from, it->name, it->follow, &w.in, NULL) == 0)
 		copy_ranges(l, &w);
 	w.in.side->ops->close(&w.in);
+	free(w.from_path);
+	free(w.to_path);
 	free(w.buf);
 }
 

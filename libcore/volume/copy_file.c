@@ -16,9 +16,21 @@ static bool same_vfs(const struct ks_copy_item *it)
 
 /* ---- content ---- */
 
-int ks_work_fail(const struct ks_work *w, bool reading, const char *op, int err)
+/* Most files are copied without a word. */
+const char *ks_work_path(struct ks_work *w, bool from)
 {
-	ks_copy_fail(w->c, reading ? w->from_path : w->to_path, op, err);
+	const struct ks_copy_item *it = w->it;
+	char **path = from ? &w->from_path : &w->to_path;
+
+	if (!*path)
+		*path = from ? ks_copy_join(it->from->path, it->name)
+			     : ks_copy_join(it->to->path, it->to_name);
+	return *path ? *path : it->name;
+}
+
+int ks_work_fail(struct ks_work *w, bool reading, const char *op, int err)
+{
+	ks_copy_fail(w->c, ks_work_path(w, reading), op, err);
 	return -ECANCELED;
 }
 
@@ -125,7 +137,7 @@ static int verify(struct ks_work *w)
 	if (r == 0)
 		r = compare(w, &back);
 	if (r == 0)
-		r = ks_fail(-EBADMSG, "differs from %s after writing", w->from_path);
+		r = ks_fail(-EBADMSG, "differs from %s after writing", ks_work_path(w, true));
 	dir.side->ops->close(&back);
 	return r < 0 && r != -ECANCELED ? ks_work_fail(w, false, "verify", r) : ks_min(r, 0);
 }
@@ -134,17 +146,13 @@ static int verify(struct ks_work *w)
 
 static bool begin(struct ks_work *w, struct ks_copy *c, const struct ks_copy_item *it)
 {
-	*w = (struct ks_work){
-		.c = c,
-		.it = it,
-		.from_path = ks_copy_join(it->from->path, it->name),
-		.to_path = ks_copy_join(it->to->path, it->to_name),
-		.in = { .side = it->from->side, .fd = -1, .special = !S_ISREG(it->st.st_mode) },
-		.out = { .side = it->to->side, .fd = -1 },
-		.chunk = ks_work_chunk(&it->st)
-	};
-	w->buf = aligned_alloc(4096, w->chunk);
-	if (w->from_path && w->to_path && w->buf)
+	*w = (struct ks_work){ .c = c,
+			       .it = it,
+			       .in = { .side = it->from->side, .fd = -1, .special = !S_ISREG(it->st.st_mode) },
+			       .out = { .side = it->to->side, .fd = -1 },
+			       .chunk = ks_work_chunk(&it->st) };
+	w->buf = w->chunk < KS_WORK_CHUNK ? malloc(w->chunk) : aligned_alloc(4096, w->chunk);
+	if (w->buf)
 		return true;
 	ks_copy_fail(c, it->name, "copy", -ENOMEM);
 	return false;
@@ -263,6 +271,8 @@ static int open_both(struct ks_work *w, const struct ks_copy_set *set)
 		r = open_source(w);
 	if (r < 0)
 		return r;
+	w->out.brief =
+		!it->exists && S_ISREG(it->st.st_mode) && it->st.st_size <= (off_t)KS_WORK_CHUNK;
 	r = it->to->side->ops->create(it->to, it->to_name, mode, in_place,
 				      set->what & KS_COPY_OWNER ? &set->st : NULL, &w->out);
 	return r < 0 ? ks_work_fail(w, false, "create", r) : 0;
@@ -306,7 +316,9 @@ bool ks_copy_content(struct ks_copy *c, struct ks_copy_item *it)
 		r = c->o.dry_run ? 0 : copy_one(&w);
 	if (r == 0) {
 		ks_copy_count(c, files, 1);
-		ks_copy_did(c, "copied", w.from_path, w.to_path, (uint64_t)it->st.st_size);
+		if (c->o.on_item)
+			ks_copy_did(c, "copied", ks_work_path(&w, true), ks_work_path(&w, false),
+				    (uint64_t)it->st.st_size);
 	}
 	/* The source was the caller's. */
 	if (it->in)

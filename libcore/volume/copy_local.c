@@ -184,6 +184,32 @@ static int local_seek(struct ks_cfile *f, uint64_t off, bool hole, uint64_t *out
 
 /* ---- writing ---- */
 
+/* Names of what has none are given through /proc, where the other way is not allowed. */
+static bool can_name(void)
+{
+	static _Atomic int can = -1;
+
+	if (can < 0)
+		can = access("/proc/self/fd", X_OK) == 0;
+	return can;
+}
+
+/* -EOPNOTSUPP: not here. */
+static int create_nameless(struct ks_cdir *d, uint32_t mode, struct ks_cfile *f, struct stat *st)
+{
+	if (!f->brief || __atomic_load_n(&d->no_nameless, __ATOMIC_RELAXED) || !can_name())
+		return -EOPNOTSUPP;
+	f->fd = openat(d->fd, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, mode);
+	if (f->fd >= 0 && fstat(f->fd, st) == 0) {
+		f->nameless = true;
+		return 0;
+	}
+	/* What is a reason for all files is told where one is made with a name. */
+	__atomic_store_n(&d->no_nameless, true, __ATOMIC_RELAXED);
+	ks_closep(&f->fd);
+	return -EOPNOTSUPP;
+}
+
 /*
  * A temporary name that a killed copy left is told by its lock: the kernel drops it with the process. Between the making and the locking somebody may have
  * tidied it away.
@@ -241,7 +267,11 @@ static int local_create(struct ks_cdir *d, const char *name, uint32_t mode, bool
 		bool ours = !own || is_ours(own);
 
 		/* Nobody else may open it before it has its owner. */
-		r = create_tmp(d, ours ? mode & 0777 : mode & 0700, f, &st);
+		mode_t first = ours ? mode & 0777 : mode & 0700;
+
+		r = create_nameless(d, first, f, &st);
+		if (r == -EOPNOTSUPP)
+			r = create_tmp(d, first, f, &st);
 		if (r == 0 && ours)
 			note_made(d, mode, &st, f);
 		return r;
@@ -259,7 +289,7 @@ static void local_expect(struct ks_cfile *f, uint64_t size)
 	int fd;
 
 	if (!f->tmp[0] || ftruncate(f->fd, (off_t)size) < 0)
-		return;
+		return; /* never nameless: it is large */
 	fd = openat(f->dir->fd, f->tmp, O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
 	if (fd > 0)
 		f->direct = fd;
@@ -296,7 +326,7 @@ static int local_write(struct ks_cfile *f, uint64_t off, const void *p, size_t n
 
 static int local_truncate(struct ks_cfile *f, uint64_t size)
 {
-	return f->tmp[0] ? fail(ftruncate(f->fd, (off_t)size)) : 0;
+	return f->tmp[0] || f->nameless ? fail(ftruncate(f->fd, (off_t)size)) : 0;
 }
 
 static int local_flush(struct ks_cfile *f)
@@ -305,9 +335,47 @@ static int local_flush(struct ks_cfile *f)
 	return 0;
 }
 
+/* The first name of what has none. */
+static int link_nameless(const struct ks_cfile *f, const char *name)
+{
+	static _Atomic bool refused; /* it takes a privilege, before Linux 6.10 */
+	char path[32];
+
+	if (!refused) {
+		if (linkat(f->fd, "", f->dir->fd, name, AT_EMPTY_PATH) == 0)
+			return 0;
+		if (errno != ENOENT)
+			return -errno;
+		refused = true;
+	}
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
+	return fail(linkat(AT_FDCWD, path, f->dir->fd, name, AT_SYMLINK_FOLLOW));
+}
+
+static int publish_nameless(struct ks_cfile *f, const char *name)
+{
+	int r = link_nameless(f, name);
+
+	/* Somebody was faster: only a name takes the place of another. */
+	for (int i = 0; r == -EEXIST && !f->tmp[0] && i < 100; i++) {
+		KS_IGNORE(flock(f->fd, LOCK_EX) < 0); /* as in create_tmp() */
+		ks_copy_tmp_name(f->tmp);
+		r = link_nameless(f, f->tmp);
+		if (r < 0)
+			f->tmp[0] = '\0';
+	}
+	return r;
+}
+
 static int local_publish(struct ks_cfile *f, const char *name, const struct ks_copy_set *set)
 {
 	(void)set; /* done before */
+	if (f->nameless) {
+		int r = publish_nameless(f, name);
+
+		if (r < 0)
+			return r;
+	}
 	if (!f->tmp[0])
 		return 0;
 	if (renameat(f->dir->fd, f->tmp, f->dir->fd, name) < 0)

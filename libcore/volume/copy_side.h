@@ -33,6 +33,7 @@ struct ks_cdir {
 	struct ks_cdir *source; /* a reference; NULL: nothing to do at the end */
 	struct stat st;
 	bool made; /* it did not exist before */
+	bool no_nameless; /* atomic; a destination of this machine: files cannot be made in it without a name */
 	/* Of a destination: does it pass on an ACL to what is made in it? */
 	enum { KS_PASSES_UNKNOWN, KS_PASSES_NONE, KS_PASSES_ACL } passes; /* atomic */
 };
@@ -49,6 +50,8 @@ struct ks_cfile {
 	struct ks_fh *fh;
 	ks_ino_t ino;
 	char tmp[64]; /* its name until it is published; "": none */
+	bool brief; /* set by who creates it: new, and written at once; it may do without such a name */
+	bool nameless; /* and does */
 };
 
 /* Something by its name in a directory; of a volume by its inode; without a name: the directory itself. */

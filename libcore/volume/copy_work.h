@@ -10,14 +10,16 @@
 struct ks_work {
 	struct ks_copy *c;
 	const struct ks_copy_item *it;
-	char *from_path, *to_path; /* for messages */
+	char *from_path, *to_path; /* for messages: ks_work_path(); owned */
 	struct ks_cfile in, out;
-	char *buf;    /* aligned to 4096 */
+	char *buf;    /* aligned to 4096 when it is KS_WORK_CHUNK or more */
 	size_t chunk; /* of buf */
 };
 
+/* The source's or the copy's. */
+const char *ks_work_path(struct ks_work *w, bool from);
 /* Reported; returns -ECANCELED, which nobody reports again. @reading: it is about the source. */
-int ks_work_fail(const struct ks_work *w, bool reading, const char *op, int err);
+int ks_work_fail(struct ks_work *w, bool reading, const char *op, int err);
 
 /* ---- copy_data.c ---- */
 

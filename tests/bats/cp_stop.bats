@@ -128,6 +128,64 @@ has_temporary() { [ -n "$(find out -name '.kiseki-cp-*')" ]; }
 	[ -z "$(find out -name '.kiseki-cp-*')" ]
 }
 
+# has_nameless PID: a file that it writes into out/ and that has no name
+has_nameless() { find "/proc/$1/fd" -lname "$T/out/*(deleted)" 2>/dev/null | grep -q .; }
+
+# copy_slowly: f of the volume to out/, in the background
+copy_slowly() {
+	KISEKI_FAULT=get:delay=1500ms kiseki-cp -q -a "$U:/f" out/ &
+	bg=$!
+	wait_for has_nameless "$bg"
+}
+
+@test "a small file has no name until it is whole: what is killed leaves nothing" {
+	head -c 5000 /dev/urandom >f
+	kiseki-cp -q -a f "$U:/f"
+	mkdir out
+	copy_slowly
+	[ -z "$(ls -A out)" ]
+	kill -9 "$bg"
+	wait "$bg" || true
+	[ -z "$(ls -A out)" ]
+	copy_slowly
+	wait "$bg"
+	bg=
+	cmp f out/f
+	[ "$(ls -A out)" = f ]
+	[ "$(stat -c '%a %u %Y %h' f)" = "$(stat -c '%a %u %Y %h' out/f)" ]
+}
+
+@test "a name that another makes meanwhile is taken" {
+	head -c 5000 /dev/urandom >f
+	kiseki-cp -q -a f "$U:/f"
+	mkdir out
+	copy_slowly
+	echo other >out/f
+	wait "$bg"
+	cmp f out/f
+	[ "$(ls -A out)" = f ]
+	rm out/f
+	copy_slowly
+	mkdir out/f
+	status=0
+	wait "$bg" || status=$?
+	bg=
+	[ "$status" -eq 73 ]
+	[ "$(find out | xargs)" = 'out out/f' ]
+}
+
+@test "where no file can be without a name, each has a temporary one" {
+	requires root
+	tree_to_copy
+	kiseki-cp -q -a -T src "$U:/"
+	mkdir out
+	printf 'open EMFILE */out%s/. 1+1\n' '' '/*' >rules
+	run_ok helper faultrun rules kiseki-cp -q -a -T "$U:/" out
+	grep -q '/out/1/\.$' rules.log
+	diff -r --no-dereference src out
+	no_leftovers
+}
+
 @test "several copies at one time, beside a mount" {
 	requires fuse
 	local i pids=()
