@@ -40,11 +40,11 @@ void ks_copy_pace(struct ks_copy *c, size_t n)
 	uint64_t out = c->from.vfs ? c->o.rate_out : 0;
 	uint64_t in = c->to.vfs ? c->o.rate_in : 0;
 	uint64_t rate = out && in ? ks_min(out, in) : out | in;
-	int64_t now = ks_clock_mono_ns();
-	int64_t until;
+	int64_t now, until;
 
 	if (!rate)
 		return;
+	now = ks_clock_mono_ns();
 	ks_mutex_lock(&c->pace_mu);
 	c->pace_ns = ks_max(c->pace_ns, now);
 	until = c->pace_ns;

@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define JOB_FILES 64u
+#define JOB_FILES 256u
+#define JOB_BYTES (32 * KS_MIB)  /* with less, several workers have something to do */
+#define JOB_UNKNOWN (KS_MIB / 2) /* of a file whose size is not known yet */
+_Static_assert(JOB_FILES <= KS_WHOLE_MAX, "their places are found with one request");
 
 /* ---- files, on the workers ---- */
 
@@ -18,7 +21,13 @@ struct ks_copy_job {
 	bool follow;
 	struct ks_buf names; /* of each its name and the one it gets, with their NULs */
 	unsigned int n;
+	uint64_t bytes;
 	struct stat st[JOB_FILES];
+};
+
+struct job_name {
+	const char *name, *to_name;
+	const struct stat *st;
 };
 
 /* What is not known of the source yet; a file is opened for it where it will be read anyway. */
@@ -98,27 +107,78 @@ void ks_copy_leaf(struct ks_copy *c, struct ks_copy_item *it, struct ks_copy_bat
 	in.side->ops->close(&in);
 }
 
-/* Where the small ones among a volume's files lie, found with one request. Owned; NULL: not so. */
-static struct ks_whole *find_whole(struct ks_copy *c, const struct ks_copy_job *j)
+static int by_ino(const void *pa, const void *pb)
 {
-	struct ks_vfs *v = j->from->side->vfs;
+	ino_t a = ((const struct job_name *)pa)->st->st_ino;
+	ino_t b = ((const struct job_name *)pb)->st->st_ino;
+
+	return (a > b) - (a < b);
+}
+
+/* In the order of their inodes, in which they mostly lie on a disk, and in the packs of a volume. Owned; NULL: no memory. */
+static struct job_name *order(const struct ks_copy_job *j)
+{
+	struct job_name *v = calloc(j->n, sizeof(*v));
+	const char *p = j->names.p;
+
+	for (unsigned int i = 0; v && i < j->n; i++) {
+		v[i].name = p;
+		v[i].to_name = p + strlen(p) + 1;
+		v[i].st = &j->st[i];
+		p = v[i].to_name + strlen(v[i].to_name) + 1;
+	}
+	if (v)
+		qsort(v, j->n, sizeof(*v), by_ino);
+	return v;
+}
+
+/* Where the small ones among a volume's files lie, found with one request. Owned; NULL: not so. */
+static struct ks_whole *find_whole(struct ks_copy *c, const struct ks_copy_job *j,
+				   const struct job_name *v)
+{
+	struct ks_vfs *vfs = j->from->side->vfs;
 	struct ks_whole *w = NULL;
 
 	/* To skip what is there, or to read it once more, it is opened. */
-	if (!v || v == j->to->side->vfs || j->n < 2 || c->o.verify || c->o.dry_run ||
+	if (!vfs || vfs == j->to->side->vfs || j->n < 2 || c->o.verify || c->o.dry_run ||
 	    (!j->to->made && (c->o.update || c->o.checksum || c->o.no_clobber)))
 		return NULL;
 	w = calloc(j->n, sizeof(*w));
 	for (unsigned int i = 0; w && i < j->n; i++) {
-		if (S_ISREG(j->st[i].st_mode) && j->st[i].st_size > 0 &&
-		    j->st[i].st_size <= (off_t)KS_RUN_FILE_MAX)
-			w[i].ino = j->st[i].st_ino;
+		const struct stat *st = v[i].st;
+
+		if (S_ISREG(st->st_mode) && st->st_size > 0 &&
+		    st->st_size <= (off_t)KS_RUN_FILE_MAX)
+			w[i].ino = st->st_ino;
 	}
-	if (w && ks_vfs_whole(v, w, j->n) < 0) {
+	if (w && ks_vfs_whole(vfs, w, j->n) < 0) {
 		free(w);
 		w = NULL;
 	}
 	return w;
+}
+
+static void copy_job(struct ks_copy *c, const struct ks_copy_job *j, struct ks_copy_batch *b)
+{
+	KS_AUTO(ks_freep) struct job_name *v = order(j);
+	KS_AUTO(ks_freep) struct ks_whole *whole = v ? find_whole(c, j, v) : NULL;
+
+	if (!v)
+		ks_copy_fail(c, j->from->path, "copy the files of", -ENOMEM);
+	for (unsigned int i = 0; v && i < j->n && !ks_copy_stopped(c); i++) {
+		struct ks_copy_item it = { .from = j->from,
+					   .to = j->to,
+					   .name = v[i].name,
+					   .to_name = v[i].to_name,
+					   .follow = j->follow,
+					   .st = *v[i].st };
+
+		if (whole && whole[i].attr.ino && !(whole[i].attr.flags & KS_INODE_HAS_XATTR)) {
+			it.whole = &whole[i];
+			ks_side_stat(&whole[i].attr, &it.st);
+		}
+		ks_copy_leaf(c, &it, b);
+	}
 }
 
 static void run_job(struct ks_job *base)
@@ -127,24 +187,8 @@ static void run_job(struct ks_job *base)
 	struct ks_copy *c = j->c;
 	bool quiet = ks_fail_quiet(true);
 	struct ks_copy_batch *b = ks_batch_take(c);
-	KS_AUTO(ks_freep) struct ks_whole *whole = find_whole(c, j);
-	const char *p = j->names.p;
 
-	for (unsigned int i = 0; i < j->n && !ks_copy_stopped(c); i++) {
-		struct ks_copy_item it = { .from = j->from,
-					   .to = j->to,
-					   .name = p,
-					   .to_name = p + strlen(p) + 1,
-					   .follow = j->follow,
-					   .st = j->st[i] };
-
-		if (whole && whole[i].attr.ino && !(whole[i].attr.flags & KS_INODE_HAS_XATTR)) {
-			it.whole = &whole[i];
-			ks_side_stat(&whole[i].attr, &it.st);
-		}
-		p = it.to_name + strlen(it.to_name) + 1;
-		ks_copy_leaf(c, &it, b);
-	}
+	copy_job(c, j, b);
 	ks_batch_give(c, b);
 	ks_cdir_put(j->from);
 	ks_cdir_put(j->to);
@@ -170,6 +214,7 @@ static struct ks_copy_job *new_job(struct ks_copy *c, struct ks_cdir *from, stru
 	j->follow = follow;
 	j->names = (struct ks_buf){ 0 };
 	j->n = 0;
+	j->bytes = 0;
 	return j;
 }
 
@@ -213,7 +258,8 @@ static void add_file(struct ks_copy *c, struct ks_cdir *from, const char *name, 
 		return;
 	}
 	j->st[j->n++] = *st;
-	if (j->n == JOB_FILES)
+	j->bytes += st->st_nlink ? (uint64_t)st->st_size : JOB_UNKNOWN;
+	if (j->n == JOB_FILES || j->bytes >= JOB_BYTES)
 		ks_copy_send(c, from);
 }
 
