@@ -136,6 +136,11 @@ int ks_vfs_settle(struct ks_vfs *v)
 	return store_sync(v, true);
 }
 
+int ks_vfs_sync_stored(struct ks_vfs *v)
+{
+	return v->readonly ? 0 : ks_store_sync(v);
+}
+
 int ks_vfs_syncfs(struct ks_vfs *v)
 {
 	int r, first = 0;

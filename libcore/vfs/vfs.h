@@ -167,6 +167,8 @@ int ks_vfs_flush(struct ks_fh *fh, const struct ks_ctx *c) KS_MUST_CHECK;
 /* Survives a power cut: data, then metadata. */
 int ks_vfs_fsync(struct ks_fh *fh, const struct ks_ctx *c, bool datasync) KS_MUST_CHECK;
 int ks_vfs_syncfs(struct ks_vfs *v) KS_MUST_CHECK;
+/* The part of it that can be had ahead of time while much is written: objects that are stored become durable. */
+int ks_vfs_sync_stored(struct ks_vfs *v) KS_MUST_CHECK;
 void ks_vfs_release(struct ks_fh *fh);
 int ks_vfs_fallocate(struct ks_fh *fh, const struct ks_ctx *c, int mode, uint64_t off,
 		     uint64_t len) KS_MUST_CHECK; /* fallocate(2) modes */

@@ -369,8 +369,10 @@ static int run(struct ks_copy *c, const struct ks_copy_end *from, size_t n,
 	if (is_stdio(to))
 		return to_stdout(c, &from[0]);
 	r = find_target(c, to, n, &t);
-	if (r == 0 && !c->o.dry_run)
+	if (r == 0 && !c->o.dry_run) {
 		c->to.ops->tidy(t.dir);
+		ks_copy_sync_begin(c, t.dir);
+	}
 	if (r == 0 && is_stdio(&from[0])) {
 		if (t.name)
 			ks_copy_stdin(c, t.dir, t.name);
@@ -381,12 +383,8 @@ static int run(struct ks_copy *c, const struct ks_copy_end *from, size_t n,
 		for (size_t i = 0; r == 0 && i < n && !ks_copy_stopped(c); i++)
 			copy_source(c, &from[i], &t);
 	}
-	if (r == 0 && !c->o.dry_run) {
-		ks_fail_clear();
-		r = c->to.ops->sync(&c->to, t.dir);
-		if (r < 0 && !*ks_fail_text())
-			r = ks_fail(r, "make the copy in %s durable", t.dir->path);
-	}
+	if (r == 0 && !c->o.dry_run)
+		r = ks_copy_sync_end(c, t.dir);
 	ks_cdir_put(t.dir);
 	free(t.name);
 	return r;
@@ -477,6 +475,7 @@ void ks_copy_free(struct ks_copy *c)
 	if (!c)
 		return;
 	ks_workers_stop(c->workers);
+	ks_workers_stop(c->early.worker);
 	ks_batch_stop(c);
 	ks_links_clear(c);
 	pthread_mutex_destroy(&c->mu);

@@ -45,6 +45,7 @@ static int copy_range(struct ks_work *w, uint64_t off, uint64_t end, uint64_t *a
 		off += (uint64_t)n;
 		*at = off;
 		ks_copy_count(w->c, bytes, n);
+		ks_copy_sync_early(w->c);
 		ks_copy_pace(w->c, (size_t)n);
 	}
 	return 0;

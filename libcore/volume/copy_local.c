@@ -603,6 +603,7 @@ static int local_setxattr(const struct ks_node *n, const char *name, const void 
 	return fail(lsetxattr(path, name, p, size, 0));
 }
 
+/* The kernel tells each descriptor of a failed write once. */
 static int local_sync(struct ks_side *s, struct ks_cdir *any)
 {
 	(void)s;
@@ -636,4 +637,5 @@ const struct ks_side_ops ks_side_local = {
 	.setxattr = local_setxattr,
 	.tidy = local_tidy,
 	.sync = local_sync,
+	.sync_early = local_sync,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * copy_run.h: a copy that is under way; shared by copy.c (operands, life), copy_walk.c (trees), copy_links.c (further names), copy_batch.c (small files into a volume),
- * copy_file.c (contents) and copy_attr.c (what is there already, attributes).
+ * copy_sync.c (durability), copy_file.c (contents) and copy_attr.c (what is there already, attributes).
  *
  * Locks: mu guards the queue's length, the spare batches, and the lots on their way to be committed, links_mu the table of files with several names; report_mu is held around the caller's callbacks. None is held around
  * anything else.
@@ -22,6 +22,16 @@ struct ks_copy_stage {
 	bool on;                          /* [copy.mu] the job runs, or will */
 };
 
+/* Syncs of a destination on this machine while it is being filled; see copy_sync.c. */
+struct ks_copy_early {
+	struct ks_workers *worker; /* NULL: none are had */
+	struct ks_job job;
+	struct ks_cdir *dir;   /* borrowed */
+	uint64_t files, bytes; /* atomic: copied when the last one began */
+	bool on;               /* atomic: the job is under way, and err is its own */
+	int err;
+};
+
 struct ks_copy {
 	struct ks_copy_opts o;
 	struct ks_copy_counts n; /* atomic, each */
@@ -40,6 +50,7 @@ struct ks_copy {
 	struct ks_hmap links; /* [links_mu] files whose further names are still to come */
 	struct ks_side local, from, to;
 	bool to_verify;
+	struct ks_copy_early early;
 	struct ks_side verify;
 	uint32_t umask;
 	pthread_mutex_t pace_mu;
@@ -124,6 +135,14 @@ bool ks_batch_add(struct ks_copy *c, struct ks_copy_batch *b, const struct ks_co
 void ks_batch_commit_all(struct ks_copy *c);
 int ks_batch_start(struct ks_copy *c) KS_MUST_CHECK;
 void ks_batch_stop(struct ks_copy *c);
+
+/* ---- copy_sync.c ---- */
+
+/* Once, when it is known where everything goes. */
+void ks_copy_sync_begin(struct ks_copy *c, struct ks_cdir *dir);
+void ks_copy_sync_early(struct ks_copy *c); /* any worker, now and then */
+/* When all is done. 0; -errno, raised: it is not durable. */
+int ks_copy_sync_end(struct ks_copy *c, struct ks_cdir *dir);
 
 /* ---- copy_links.c ---- */
 

@@ -126,6 +126,8 @@ struct ks_side_ops {
 	/* Removes what killed copies have left in a directory. */
 	void (*tidy)(struct ks_cdir *d);
 	int (*sync)(struct ks_side *s, struct ks_cdir *any);
+	/* Some of that work ahead of time. An error is one that sync() would not tell of again. */
+	int (*sync_early)(struct ks_side *s, struct ks_cdir *any);
 };
 
 struct ks_side {

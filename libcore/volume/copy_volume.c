@@ -457,6 +457,14 @@ static int volume_sync(struct ks_side *s, struct ks_cdir *any)
 	return ks_vfs_syncfs(s->vfs);
 }
 
+/* What could not be made durable is tried again by the next one, and told then. */
+static int volume_sync_early(struct ks_side *s, struct ks_cdir *any)
+{
+	(void)any;
+	KS_IGNORE(ks_vfs_sync_stored(s->vfs) < 0);
+	return 0;
+}
+
 const struct ks_side_ops ks_side_volume = {
 	.sets_at_once = true,
 	.stat = volume_stat,
@@ -484,4 +492,5 @@ const struct ks_side_ops ks_side_volume = {
 	.setxattr = volume_setxattr,
 	.tidy = volume_tidy,
 	.sync = volume_sync,
+	.sync_early = volume_sync_early,
 };

@@ -189,6 +189,7 @@ static void run_job(struct ks_job *base)
 	struct ks_copy_batch *b = ks_batch_take(c);
 
 	copy_job(c, j, b);
+	ks_copy_sync_early(c);
 	ks_batch_give(c, b);
 	ks_cdir_put(j->from);
 	ks_cdir_put(j->to);

@@ -186,6 +186,21 @@ copy_slowly() {
 	no_leftovers
 }
 
+@test "what a sync is told while the copying goes on is not forgotten at the end" {
+	requires root
+	local n
+	mkdir -p src out
+	for n in $(seq 1 2500); do echo $n >src/$n; done
+	kiseki-cp -q -r src "$U:/"
+	echo 'sync EIO */out 1' >rules
+	out_err helper faultrun rules kiseki-cp -q -r "$U:/src" out
+	[ "$status" -eq 74 ]
+	says 'cannot make the copy in'
+	says 'Input/output error'
+	[ "$(grep -c '^EIO sync .*/out$' rules.log)" -eq 1 ]
+	diff -r src out/src
+}
+
 @test "several copies at one time, beside a mount" {
 	requires fuse
 	local i pids=()
