@@ -3,7 +3,7 @@
  * copy.h: copies files and trees into a volume, out of one, within one, or between two; no mount.
  *
  * A file appears at its destination whole or not at all, also when the copy is killed: small ones are made in a volume by the hundred, with all that belongs to them; a larger one is written
- * without a name (in a directory of this machine: under a temporary one) and gets its name last, in place of what was there. Success means durable.
+ * without a name (in a directory of this machine: under a temporary one, unless it is small) and gets its name last, in place of what was there. Success means durable.
  *
  * One thread walks the trees and makes directories; workers do the rest. Memory is bounded: names are streamed, a directory's times are set when the last of its
  * entries is done, and hard links are remembered only while some of them are still to come.
