@@ -146,11 +146,13 @@ static int verify(struct ks_work *w)
 
 static bool begin(struct ks_work *w, struct ks_copy *c, const struct ks_copy_item *it)
 {
-	*w = (struct ks_work){ .c = c,
-			       .it = it,
-			       .in = { .side = it->from->side, .fd = -1, .special = !S_ISREG(it->st.st_mode) },
-			       .out = { .side = it->to->side, .fd = -1 },
-			       .chunk = ks_work_chunk(&it->st) };
+	*w = (struct ks_work){
+		.c = c,
+		.it = it,
+		.in = { .side = it->from->side, .fd = -1, .special = !S_ISREG(it->st.st_mode) },
+		.out = { .side = it->to->side, .fd = -1 },
+		.chunk = ks_work_chunk(&it->st)
+	};
 	w->buf = w->chunk < KS_WORK_CHUNK ? malloc(w->chunk) : aligned_alloc(4096, w->chunk);
 	if (w->buf)
 		return true;
