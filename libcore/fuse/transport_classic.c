@@ -142,6 +142,17 @@ static bool is_brief(const struct fuse_buf *buf)
 	}
 }
 
+/* Its sender does not wait for an answer: what comes behind it may be the same client's. */
+static bool is_told(const struct fuse_buf *buf)
+{
+	const struct fuse_in_header *in = buf->mem;
+
+	if (buf->flags & FUSE_BUF_IS_FD || buf->size < sizeof(*in))
+		return false;
+	return in->opcode == FUSE_RELEASE || in->opcode == FUSE_RELEASEDIR ||
+	       in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET;
+}
+
 static bool one_client(const struct loop *l)
 {
 	return __atomic_load_n(&l->in_a_row, __ATOMIC_RELAXED) >= IN_A_ROW;
@@ -178,7 +189,7 @@ static void note_request(struct loop *l, const struct fuse_buf *buf, unsigned in
 	    __atomic_exchange_n(&l->asleep, false, __ATOMIC_ACQ_REL))
 		sem_post(&l->wake);
 	wait = l->max > 1 && requests_wait(l);
-	if (!wait && is_brief(buf))
+	if (is_told(buf) || (!wait && is_brief(buf)))
 		__atomic_add_fetch(&l->in_a_row, 1, __ATOMIC_RELAXED);
 	else
 		end_row(l);
