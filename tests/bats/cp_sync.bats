@@ -114,7 +114,9 @@ count() { jq -e "select(.type == \"summary\") | .counts | $1"; }
 	echo a >x
 	touch -r src/a x
 	kiseki-cp -q -p x "$U:/src/d/c"
-	kiseki-cp --json -a -u src "$U:/" | count '.links == 2 and .files == 0'
+	# Which name is the first depends on the directory's order: b, which is gone, is copied, the others are there.
+	kiseki-cp --json -a -u src "$U:/" | count '.links == 2 and .files <= 1'
+	kiseki-cp --json -a -u src "$U:/" | count '.links == 0 and .files == 0 and .skipped == 4'
 	kiseki-cp -q -a "$U:/src" out
 	[ "$(stat -c %h out/a)" -eq 3 ]
 	kiseki-cp --json -a -u -T "$U:/src" out | count '.links == 0 and .skipped == 4'
