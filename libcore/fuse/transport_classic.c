@@ -117,13 +117,15 @@ static void stop_all(struct loop *l, int err)
 	sem_post(&l->wake);
 }
 
-/* What does not wait for a disk, another client, or a lot of data. */
-static bool is_brief(const struct fuse_buf *buf)
+/* Of a request: does it wait for a disk, another client, or a lot of data? Does its sender wait for an answer? */
+enum kind { LONG, BRIEF, TOLD };
+
+static enum kind kind_of(const struct fuse_buf *buf)
 {
 	const struct fuse_in_header *in = buf->mem;
 
 	if (buf->flags & FUSE_BUF_IS_FD || buf->size < sizeof(*in))
-		return false;
+		return LONG;
 	switch (in->opcode) {
 	case FUSE_READ:
 	case FUSE_READDIR:
@@ -136,21 +138,15 @@ static bool is_brief(const struct fuse_buf *buf)
 	case FUSE_FALLOCATE:
 	case FUSE_LSEEK:
 	case FUSE_COPY_FILE_RANGE:
-		return false;
+		return LONG;
+	case FUSE_RELEASE:
+	case FUSE_RELEASEDIR:
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+		return TOLD;
 	default:
-		return true;
+		return BRIEF;
 	}
-}
-
-/* Its sender does not wait for an answer: what comes behind it may be the same client's. */
-static bool is_told(const struct fuse_buf *buf)
-{
-	const struct fuse_in_header *in = buf->mem;
-
-	if (buf->flags & FUSE_BUF_IS_FD || buf->size < sizeof(*in))
-		return false;
-	return in->opcode == FUSE_RELEASE || in->opcode == FUSE_RELEASEDIR ||
-	       in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET;
 }
 
 static bool one_client(const struct loop *l)
@@ -182,6 +178,7 @@ static void look_out(struct loop *l, struct ks_linger *g)
 /* A request is there. */
 static void note_request(struct loop *l, const struct fuse_buf *buf, unsigned int *backlog)
 {
+	enum kind kind = kind_of(buf);
 	bool wait;
 
 	__atomic_add_fetch(&l->begun, 1, __ATOMIC_RELAXED);
@@ -189,7 +186,8 @@ static void note_request(struct loop *l, const struct fuse_buf *buf, unsigned in
 	    __atomic_exchange_n(&l->asleep, false, __ATOMIC_ACQ_REL))
 		sem_post(&l->wake);
 	wait = l->max > 1 && requests_wait(l);
-	if (is_told(buf) || (!wait && is_brief(buf)))
+	/* What comes behind one that is only told may be the same client's. */
+	if (kind == TOLD || (kind == BRIEF && !wait))
 		__atomic_add_fetch(&l->in_a_row, 1, __ATOMIC_RELAXED);
 	else
 		end_row(l);
