@@ -328,4 +328,96 @@ KS_TEST(people_can_read_the_views)
 	ks_engine_close(e);
 }
 
+/* ---- the log, which is read from a mapping of its first 16 MiB ---- */
+
+static sqlite3 *through(const char *vfs)
+{
+	sqlite3 *c;
+
+	ks_check_eq(sqlite3_open_v2(path, &c, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, vfs),
+		    SQLITE_OK);
+	ks_check_eq(sqlite3_exec(c,
+				 "PRAGMA page_size=2048; PRAGMA journal_mode=WAL;"
+				 "PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=0;"
+				 "PRAGMA cache_spill=0; PRAGMA cache_size=16; PRAGMA mmap_size=0",
+				 NULL, NULL, NULL),
+		    SQLITE_OK);
+	return c;
+}
+
+/* @n records of 64 KiB, each a commit; their bytes say which they are, and of which @round. */
+static void fill_log(sqlite3 *c, int round, int n)
+{
+	for (int i = 0; i < n; i++) {
+		char *sql = sqlite3_mprintf(
+			"INSERT OR REPLACE INTO t VALUES(%d,"
+			"CAST(replace(hex(zeroblob(8192)),'0000','%c%c%c%c') AS TEXT)||"
+			"replace(hex(zeroblob(24576)),'00','%02d'))",
+			i, 'a' + round, 'a' + i % 26, 'a' + i / 26, '.', i % 100);
+
+		ks_check_eq(sqlite3_exec(c, sql, NULL, NULL, NULL), SQLITE_OK);
+		sqlite3_free(sql);
+	}
+}
+
+static void check_log(sqlite3 *c, int round, int n)
+{
+	char want[24], *sql;
+
+	snprintf(want, sizeof(want), "%d", n);
+	sql = sqlite3_mprintf("SELECT count(*) FROM t WHERE v="
+			      "replace(hex(zeroblob(8192)),'0000',char(%d,97+i%%26,97+i/26,46))||"
+			      "replace(hex(zeroblob(24576)),'00',printf('%%02d',i%%100))",
+			      'a' + round);
+	db = c;
+	one_row(sql, want);
+	sqlite3_free(sql);
+}
+
+static off_t log_length(void)
+{
+	char name[310];
+	struct stat st;
+
+	snprintf(name, sizeof(name), "%s-wal", path);
+	return stat(name, &st) == 0 ? st.st_size : -1;
+}
+
+KS_TEST(a_log_is_read_back_whatever_its_length)
+{
+	sqlite3 *w, *r, *other;
+
+	snprintf(path, sizeof(path), "%s/log.db", ks_tap_dir());
+	w = through(ks_sqlite_vfs_name());
+	ks_check_eq(
+		sqlite3_exec(w, "CREATE TABLE t(i INTEGER PRIMARY KEY, v TEXT)", NULL, NULL, NULL),
+		SQLITE_OK);
+	r = through(ks_sqlite_vfs_name());
+	other = through("unix");
+	fill_log(w, 0, 40);
+	check_log(r, 0, 40);
+	/* Longer than what is mapped. */
+	fill_log(w, 1, 300);
+	ks_check(log_length() > 20 * (off_t)KS_MIB);
+	check_log(r, 1, 300);
+	check_log(other, 1, 300);
+	/* Another program empties it, and it grows again, from both sides. */
+	ks_check_eq(sqlite3_exec(other, "PRAGMA wal_checkpoint(TRUNCATE)", NULL, NULL, NULL),
+		    SQLITE_OK);
+	ks_check_eq(log_length(), 0);
+	check_log(r, 1, 300);
+	fill_log(other, 2, 300);
+	check_log(r, 2, 300);
+	check_log(w, 2, 300);
+	ks_check_eq(sqlite3_exec(w, "PRAGMA wal_checkpoint(TRUNCATE)", NULL, NULL, NULL),
+		    SQLITE_OK);
+	ks_check_eq(log_length(), 0);
+	fill_log(w, 3, 300);
+	check_log(r, 3, 300);
+	check_log(other, 3, 300);
+	sqlite3_close(r);
+	sqlite3_close(other);
+	sqlite3_close(w);
+}
+
 KS_TEST_MAIN()

@@ -14,32 +14,48 @@
  * price of a dozen reads, and of an interrupt to every CPU. Here the size is looked at, and a mapping that is not much shorter than the file is left alone. SQLite reads what lies
  * beyond a mapping.
  *
+ * The log is read from a mapping, which saves a system call for each page; and what a connection writes to it is mapped soon afterwards, so that it stays in memory: the
+ * kernel gives up pages that nobody maps first, and a log is in the cache only for having been written. Otherwise, after other programs have read much, each page of the newest
+ * metadata is a read of the disk. A frame that a reader looks for is there as long as it has its snapshot, so the file does not end before it.
+ *
  * Source: sqlite.org/fileformat2.html section 4, "The Write-Ahead Log".
  */
 #include "meta/sqlite.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define FRAME_HEADER 24
 #define LOG_HEADER 32
 #define LOG_SALTS 16                                        /* where in it */
 #define GREW(mapped) ((mapped) / 8 + (sqlite3_int64)KS_MIB) /* worth mapping anew */
 #define GATHER (120 * 1024) /* SQLite writes less than 128 KiB at a time */
+#define LOG_WINDOW                                                                                 \
+	((sqlite3_int64)16 * (sqlite3_int64)KS_MIB) /* of a log, mapped: most are shorter */
+#define LOG_STEP ((sqlite3_int64)128 * 1024)
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14 */
+#endif
 
 struct file {
 	sqlite3_file base;
 	sqlite3_int64 mapped; /* a database: its size when it was mapped; 0: it is not */
 	/* a log */
-	char *buf;        /* GATHER bytes, made with the first frame */
-	int n;            /* gathered */
-	sqlite3_int64 at; /* where buf belongs */
-	uint64_t headers; /* of the log, written through this file */
-	uint64_t salt;    /* of the last one */
-	bool in_frame;    /* the write before was a frame's header */
-	bool commits;     /* that frame's, it is one that commits */
-			  /* The real file follows, aligned. */
+	char *buf;             /* GATHER bytes, made with the first frame */
+	int n;                 /* gathered */
+	sqlite3_int64 at;      /* where buf belongs */
+	uint64_t headers;      /* of the log, written through this file */
+	uint64_t salt;         /* of the last one */
+	bool in_frame;         /* the write before was a frame's header */
+	bool commits;          /* that frame's, it is one that commits */
+	char *map;             /* LOG_WINDOW bytes; NULL: not mapped */
+	sqlite3_int64 size;    /* the file has so many at least */
+	sqlite3_int64 staying; /* up to here what was written is mapped */
+			       /* The real file follows, aligned. */
 };
 
 static sqlite3_vfs *real_vfs;
@@ -75,13 +91,31 @@ static int real_write(sqlite3_file *real, const void *p, int n, sqlite3_int64 of
 	}
 }
 
+/* A log begins anew at its begin: the pages behind are those of the file still. */
+static void stay(struct file *l, sqlite3_int64 end)
+{
+	sqlite3_int64 to = ks_min(end, LOG_WINDOW) / LOG_STEP * LOG_STEP;
+
+	l->size = ks_max(l->size, end);
+	if (!l->map || to <= l->staying)
+		return;
+	KS_IGNORE(madvise(l->map + l->staying, (size_t)(to - l->staying), MADV_POPULATE_READ) < 0);
+	l->staying = to;
+}
+
 static int flush(struct file *l)
 {
 	int n = l->n;
+	int rc;
 
 	/* Also after a failure: the commit has failed, and must not be written later. */
 	l->n = 0;
-	return n ? real_write(real_file(&l->base), l->buf, n, l->at) : SQLITE_OK;
+	if (!n)
+		return SQLITE_OK;
+	rc = real_write(real_file(&l->base), l->buf, n, l->at);
+	if (rc == SQLITE_OK)
+		stay(l, l->at + n);
+	return rc;
 }
 
 static int log_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 off)
@@ -126,6 +160,8 @@ static int log_close(sqlite3_file *f)
 
 	/* What is still gathered was never committed. */
 	free(l->buf);
+	if (l->map)
+		munmap(l->map, (size_t)LOG_WINDOW);
 	return real->pMethods->xClose(real);
 }
 
@@ -138,18 +174,42 @@ static int real_read(sqlite3_file *f, void *p, int n, sqlite3_int64 off)
 	return rc == SQLITE_IOERR_CORRUPTFS ? SQLITE_IOERR_READ : rc;
 }
 
+/* NULL: it is to be read. */
+static const char *mapped(struct file *l, int n, sqlite3_int64 off)
+{
+	sqlite3_file *real = real_file(&l->base);
+
+	if (!l->map || off + n > LOG_WINDOW)
+		return NULL;
+	/* It has grown. */
+	if (off + n > l->size && real->pMethods->xFileSize(real, &l->size) != SQLITE_OK)
+		l->size = 0;
+	return off + n <= l->size ? l->map + off : NULL;
+}
+
 static int log_read(sqlite3_file *f, void *p, int n, sqlite3_int64 off)
 {
-	int rc = flush((struct file *)(void *)f);
+	struct file *l = (struct file *)(void *)f;
+	int rc = flush(l);
+	const char *from;
 
-	return rc == SQLITE_OK ? real_read(f, p, n, off) : rc;
+	if (rc != SQLITE_OK)
+		return rc;
+	from = mapped(l, n, off);
+	if (!from)
+		return real_read(f, p, n, off);
+	memcpy(p, from, (size_t)n);
+	return SQLITE_OK;
 }
 
 static int log_truncate(sqlite3_file *f, sqlite3_int64 size)
 {
+	struct file *l = (struct file *)(void *)f;
 	sqlite3_file *real = real_file(f);
-	int rc = flush((struct file *)(void *)f);
+	int rc = flush(l);
 
+	l->size = ks_min(l->size, size);
+	l->staying = ks_min(l->staying, size / LOG_STEP * LOG_STEP);
 	return rc == SQLITE_OK ? real->pMethods->xTruncate(real, size) : rc;
 }
 
@@ -327,6 +387,20 @@ bool ks_sqlite_log_headers(sqlite3 *db, uint64_t *n, uint64_t *salt)
 	return true;
 }
 
+/* Without it, it is read as usual. Its locks are the database's: closing it gives up none. */
+static void map_log(struct file *l, const char *name)
+{
+	int fd = open(name, O_RDONLY | O_CLOEXEC);
+	void *p;
+
+	if (fd < 0)
+		return;
+	p = mmap(NULL, (size_t)LOG_WINDOW, PROT_READ, MAP_SHARED, fd, 0);
+	close(fd);
+	if (p != MAP_FAILED)
+		l->map = p;
+}
+
 static int vfs_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *out)
 {
 	const sqlite3_io_methods *m;
@@ -343,6 +417,8 @@ static int vfs_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags
 		return rc;
 	f->pMethods = flags & SQLITE_OPEN_WAL ? &log_methods : &db_methods;
 	assert(m && (flags & SQLITE_OPEN_WAL || m->iVersion >= 3));
+	if (rc == SQLITE_OK && flags & SQLITE_OPEN_WAL && name)
+		map_log((struct file *)(void *)f, name);
 	return rc;
 }
 
