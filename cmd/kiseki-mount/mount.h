@@ -64,6 +64,9 @@ void mount_notify_reload(void (*reload)(void)); /* calls it, and tells of it */
 void mount_notify_stopping(void);
 void mount_notify_stop(void); /* harmless without a start */
 
+/* resident.c: maps the code that serves requests, all of it. Any thread. */
+void mount_stay_resident(void);
+
 /* What a mount tells who waits for it: it is ready, or why not. */
 struct mount_report {
 	int code; /* 0: ready; -errno */

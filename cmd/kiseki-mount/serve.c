@@ -92,6 +92,7 @@ static void *probe(void *p)
 		let_go();
 	report(s->ready, 0);
 	mount_notify_ready();
+	mount_stay_resident();
 	return NULL;
 }
 
