@@ -267,6 +267,21 @@ acls() { (cd "$1" && find . ! -type l | sort | xargs getfacl -n && find . -print
 	fails_cleanly 77 "${as[@]}" kiseki-cp -q ../src/private "sqlite://$T/mine/v.db:/p"
 }
 
+@test "directories that may be entered but not listed, on either side" {
+	requires root setpriv
+	mkdir src drop mine
+	echo text >src/f
+	chmod 711 src "$T"
+	chmod 733 drop
+	chown 65534 mine
+	as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+	"${as[@]}" kiseki-format -q mine/v.db
+	"${as[@]}" kiseki-cp -q src/f "sqlite://$T/mine/v.db:/f"
+	"${as[@]}" kiseki-cp -q "sqlite://$T/mine/v.db:/f" drop/g
+	cmp src/f drop/g
+	fails_cleanly 77 "${as[@]}" kiseki-cp -q -r src "sqlite://$T/mine/v.db:/all"
+}
+
 @test "a missing or damaged block is named, and the copy is partial" {
 	local block
 	mkdir src
