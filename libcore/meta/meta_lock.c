@@ -4,6 +4,7 @@
  *
  * Their flocks belong to the open file, so the kernel drops them with the process, and two openers in one process exclude each other like strangers.
  */
+#include "base/owner.h"
 #include "meta/meta_internal.h"
 
 #include <fcntl.h>
@@ -34,41 +35,33 @@ static int lock_file_open(const struct ks_meta *m, const char *name, int flags)
 
 	if (!path)
 		return -ENOMEM;
-	fd = KS_RETRY(open(path, O_RDONLY | O_CLOEXEC | flags, 0666));
+	fd = KS_RETRY(open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | flags, 0666));
 	return fd < 0 ? -errno : fd;
 }
 
-/*
- * What root makes belongs to the owner of @like, who could not open the volume any more otherwise. Only of what was just made: the directory is the owner's, and what
- * lies in it may be a link to anything.
- */
-static void give_to_owner(int fd, const char *like)
+static struct ks_owner owner_of(const char *like)
 {
 	struct stat st;
 
-	if (geteuid() == 0 && stat(like, &st) == 0 && st.st_uid != 0)
-		KS_IGNORE(fchown(fd, st.st_uid, st.st_gid) < 0);
+	return stat(like, &st) == 0 ? ks_owner_of(&st) : (struct ks_owner){ 0 };
 }
 
 static int lock_dir_make(const struct ks_meta *m, const char *db)
 {
-	KS_AUTO(ks_closep) int fd = -1;
-
+	struct ks_owner o = owner_of(db);
 	/* Who may open a lock's file may hold the lock. */
-	if (mkdir(m->locks, 0700) < 0)
-		return errno == EEXIST ? 0 : -errno;
-	fd = open(m->locks, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd >= 0)
-		give_to_owner(fd, db);
-	return 0;
+	int r = ks_owner_mkdir(&o, AT_FDCWD, m->locks, 0700);
+
+	return r == -EEXIST ? 0 : r;
 }
 
 static int lock_file_make(const struct ks_meta *m, const char *name)
 {
 	int fd = lock_file_open(m, name, O_CREAT | O_EXCL);
+	struct ks_owner o = owner_of(m->locks);
 
 	if (fd >= 0)
-		give_to_owner(fd, m->locks);
+		ks_owner_give(&o, fd);
 	return fd == -EEXIST ? lock_file_open(m, name, O_CREAT) : fd;
 }
 

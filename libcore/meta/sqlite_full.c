@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/owner.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -106,10 +107,29 @@ bool ks_sqlite_is_still_full(struct ks_sqlite *sq)
 	return atomic_load_explicit(&sq->full, memory_order_relaxed);
 }
 
+/* It belongs to the database's owner. In a directory of theirs root follows no link. -1: errno. */
+static int reserve_open(struct ks_sqlite *sq, bool make)
+{
+	int how = O_WRONLY | O_NOFOLLOW | O_CLOEXEC;
+	int fd = make ? open(sq->reserve_path, how | O_CREAT | O_EXCL, 0600) : -1;
+	struct ks_owner o;
+	struct stat st;
+
+	if (make && fd < 0 && errno != EEXIST)
+		return -1;
+	if (fd < 0)
+		return open(sq->reserve_path, how);
+	if (stat(sq->path, &st) == 0) {
+		o = ks_owner_of(&st);
+		ks_owner_give(&o, fd);
+	}
+	return fd;
+}
+
 /* All of @size, or nothing of the new. */
 static int hold(struct ks_sqlite *sq, uint64_t size)
 {
-	KS_AUTO(ks_closep) int fd = open(sq->reserve_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	KS_AUTO(ks_closep) int fd = reserve_open(sq, true);
 	int r = fd < 0 ? -errno : -posix_fallocate(fd, 0, (off_t)size);
 
 	if (r < 0 && fd >= 0)
@@ -143,11 +163,14 @@ void ks_sqlite_reserve_keep(struct ks_sqlite *sq)
 
 void ks_sqlite_reserve_give_up(struct ks_sqlite *sq)
 {
-	KS_AUTO(ks_closep) int fd = -1;
+	KS_AUTO(ks_closep) int back = -1, fd = -1;
 	struct stat st;
 
 	ks_sqlite_set_full(sq, true);
-	if (held(sq) == 0 || truncate(sq->reserve_path, 0) < 0)
+	if (held(sq) == 0)
+		return;
+	back = reserve_open(sq, false);
+	if (back < 0 || ftruncate(back, 0) < 0)
 		return;
 	/* A descriptor of the log may be closed: SQLite has no locks on it. */
 	fd = open(sq->wal_path, O_WRONLY | O_CLOEXEC);

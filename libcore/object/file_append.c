@@ -59,6 +59,8 @@ int ks_file_append_open(struct ks_object *o, const char *key, struct ks_appender
 	}
 	if (r == -EEXIST)
 		return r;
+	if (r == 0)
+		ks_owner_give(&f->owner, a->fd);
 	if (r < 0)
 		return ks_fail(r, "cannot create %s/%s", f->root, key);
 	pthread_mutex_init(&a->mu, NULL);

@@ -25,9 +25,10 @@
 static int make_owner(struct ks_file_store *f)
 {
 	char path[sizeof(KS_FILE_TMP) + sizeof(f->tmp_owner)];
+	int made = ks_owner_mkdir(&f->owner, f->rootfd, KS_FILE_TMP, 0777);
 
-	if (mkdirat(f->rootfd, KS_FILE_TMP, 0777) < 0 && errno != EEXIST)
-		return -errno;
+	if (made < 0 && made != -EEXIST)
+		return made;
 	for (int tries = 0; tries < 16; tries++) {
 		struct stat st;
 		uint32_t rnd;
@@ -38,11 +39,11 @@ static int make_owner(struct ks_file_store *f)
 		(void)snprintf(f->tmp_owner, sizeof(f->tmp_owner), "%ld-%08" PRIx32, (long)getpid(),
 			       rnd);
 		(void)snprintf(path, sizeof(path), KS_FILE_TMP "/%s", f->tmp_owner);
-		if (mkdirat(f->rootfd, path, 0700) < 0) {
-			if (errno == EEXIST)
-				continue;
-			return -errno;
-		}
+		r = ks_owner_mkdir(&f->owner, f->rootfd, path, 0700);
+		if (r == -EEXIST)
+			continue;
+		if (r < 0)
+			return r;
 		fd = KS_RETRY(openat(f->rootfd, path, OPEN_DIR));
 		if (fd < 0) {
 			if (errno == ENOENT)
@@ -80,6 +81,7 @@ int ks_file_tmp_open(struct ks_file_store *f, int flags, char name[KS_FILE_TMP_N
 		}
 		fd = KS_RETRY(openat(f->rootfd, name, flags | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
 		if (fd >= 0) {
+			ks_owner_give(&f->owner, fd);
 			*out = fd;
 			return 0;
 		}

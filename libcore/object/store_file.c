@@ -75,6 +75,7 @@ static int file_open(struct ks_object **out, const char *rest)
 {
 	KS_AUTO(ks_freep) char *root = NULL;
 	struct ks_file_store *f;
+	struct stat st;
 	int fd, r = ks_store_url_path("file", rest, &root);
 
 	if (r < 0)
@@ -94,6 +95,8 @@ static int file_open(struct ks_object **out, const char *rest)
 		return r;
 	}
 	f->rootfd = fd;
+	if (fstat(fd, &st) == 0)
+		f->owner = ks_owner_of(&st);
 	f->tmp_fd = -1;
 	f->root = ks_steal(&root);
 	pthread_mutex_init(&f->tmp_mu, NULL);
@@ -111,14 +114,17 @@ int ks_file_mkdirs(struct ks_file_store *f, const char *key)
 	char dir[KS_OBJECT_KEY_MAX + 1];
 
 	for (size_t i = 0; key[i]; i++) {
+		int r;
+
 		dir[i] = key[i];
 		if (key[i] != '/')
 			continue;
 		dir[i] = 0;
-		if (mkdirat(f->rootfd, dir, 0777) == 0)
+		r = ks_owner_mkdir(&f->owner, f->rootfd, dir, 0777);
+		if (r == 0)
 			ks_store_unsynced_dir_made(&f->unsynced, dir);
-		else if (errno != EEXIST)
-			return -errno;
+		else if (r != -EEXIST)
+			return r;
 		dir[i] = '/';
 	}
 	return 0;

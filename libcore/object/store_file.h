@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "base/owner.h"
 #include "base/thread.h"
 #include "object/store.h"
 #include <stdatomic.h>
@@ -115,6 +116,7 @@ struct ks_file_store {
 	struct ks_object base;
 	char *root;
 	int rootfd;
+	struct ks_owner owner;   /* of what is made in it */
 	_Atomic bool no_direct;  /* the file system refused O_DIRECT */
 	struct ks_spell full;    /* the disk is */
 	struct ks_spell kept;    /* what should go cannot be deleted */

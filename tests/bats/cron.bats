@@ -148,3 +148,43 @@ metric() { sed -n "s/^$2{volume=\"vol\"} //p" "$1"; }
 	limit 20 kiseki-gc -q --lock-wait=15s "$V"
 	limit 20 kiseki-compact -q --lock-wait=15s "$V"
 }
+
+@test "jobs of root's on another user's volume leave all of it theirs" {
+	requires root setpriv
+	local as=(setpriv --reuid 65534 --regid 65534 --clear-groups) i
+	chmod 711 "$T"
+	mkdir -m 755 theirs
+	chown 65534:65534 theirs
+	cp "$(command -v kiseki-format)" "$(command -v kiseki-cp)" "$(command -v kiseki-rm)" .
+	mkdir small
+	for i in $(seq 30); do head -c 3000 /dev/urandom >small/$i; done
+	head -c 300000 /dev/urandom >block
+	chmod -R a+rX small block
+	"${as[@]}" ./kiseki-format -q --trash=0 theirs/meta.db
+	"${as[@]}" ./kiseki-cp -q -r small "sqlite://$T/theirs/meta.db:/"
+	"${as[@]}" ./kiseki-rm -q -r "sqlite://$T/theirs/meta.db:/small"
+	(
+		umask 077
+		kiseki-cp -q -r small "sqlite://$T/theirs/meta.db:/again"
+		kiseki-cp -q block "sqlite://$T/theirs/meta.db:/block"
+		kiseki-gc -q theirs/meta.db
+		kiseki-compact -q theirs/meta.db
+		kiseki-fsck -q -p theirs/meta.db
+	)
+	[ -n "$(find theirs/meta.blocks -path '*/blocks/*' -type f)" ]
+	[ -n "$(find theirs/meta.blocks -path '*/packs/*' -type f)" ]
+	find theirs ! -user 65534 >left
+	[ ! -s left ] || { cat left; false; }
+	# They read what root has stored, add to it, and delete it.
+	"${as[@]}" ./kiseki-cp -q "sqlite://$T/theirs/meta.db:/block" - | cmp - block
+	"${as[@]}" ./kiseki-cp -q block "sqlite://$T/theirs/meta.db:/more"
+	"${as[@]}" ./kiseki-cp -q "sqlite://$T/theirs/meta.db:/again/7" - | cmp - small/7
+	"${as[@]}" ./kiseki-rm -q -r "sqlite://$T/theirs/meta.db:/again" "sqlite://$T/theirs/meta.db:/block"
+	# What is theirs leads root nowhere.
+	rm -f theirs/meta.db-reserve
+	echo precious >secret
+	ln -s "$T/secret" theirs/meta.db-reserve
+	kiseki-cp -q block "sqlite://$T/theirs/meta.db:/third"
+	[ "$(cat secret)" = precious ]
+	[ "$(stat -c %u secret)" = 0 ]
+}
