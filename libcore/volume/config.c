@@ -78,6 +78,14 @@ static int each_in_conf_d(const struct ks_volume_find *find, file_fn *fn, void *
 	return r;
 }
 
+/* HOME may be another's, as with "sudo -u": what we cannot look into is not ours. */
+static bool is_closed(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) < 0 && errno == EACCES;
+}
+
 /* Every file that may exist, the weakest first. */
 static int each_file(const struct ks_volume_find *find, file_fn *fn, void *arg)
 {
@@ -101,7 +109,7 @@ static int each_file(const struct ks_volume_find *find, file_fn *fn, void *arg)
 	r = each_in_conf_d(find, fn, arg);
 	if (r == 0)
 		r = fn(arg, etc);
-	if (r == 0 && user)
+	if (r == 0 && user && !is_closed(user))
 		r = fn(arg, user);
 	return r;
 }

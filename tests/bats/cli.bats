@@ -205,6 +205,25 @@ teardown() { mounted_teardown; }
 	says bad.conf:1
 }
 
+@test "the configuration of a home that is closed is not ours; a file that is closed is a mistake" {
+	requires root setpriv
+	local as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+	mkdir -p -m 755 closed open/.config/kiseki theirs
+	mkdir -p closed/.config/kiseki
+	echo '[default]' >closed/.config/kiseki/kiseki.conf
+	chmod 700 closed
+	install -m 600 closed/.config/kiseki/kiseki.conf open/.config/kiseki/
+	chmod 711 "$T"
+	chmod -R a+X open
+	chown 65534:65534 theirs
+	unset KISEKI_CONFIG
+	HOME=$T/closed "${as[@]}" kiseki-format -q theirs/v.db
+	HOME=$T/closed "${as[@]}" kiseki-status theirs/v.db
+	HOME=$T/open fails_cleanly 78 "${as[@]}" kiseki-status theirs/v.db
+	says "open/.config/kiseki/kiseki.conf"
+	says "Permission denied"
+}
+
 @test "a newer volume is refused, its format named" {
 	requires sqlite3
 	format
