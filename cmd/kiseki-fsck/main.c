@@ -16,6 +16,7 @@ enum { BIT_FIXED = 1, BIT_LEFT = 4, BIT_OPERATION = 8, BIT_USAGE = 16, BIT_CANCE
 
 static struct {
 	bool preen, automatic;
+	bool full; /* it always is */
 	struct ks_fsck_sample sample;
 	bool sampled, read;
 	uint64_t fd;
@@ -44,6 +45,7 @@ static const struct ks_opt opts[] = {
 	KS_OPT_FLAG_CMD('y', "yes", &ks_common.yes,
 			"repair everything; damaged files go to /.lost+found"),
 	KS_OPT_GROUP("Checks"),
+	KS_OPT_FLAG_CMD('f', NULL, &arg.full, "a full check, as always here; for fsck(8)"),
 	{ .kind = KS_OPT_K_CALL,
 	  .name = "data",
 	  .arg = "HOW",

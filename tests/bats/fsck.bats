@@ -103,7 +103,7 @@ noted() { kiseki-status --json "$V" | jq -c '.last.fsck.exit_code'; }
 	out_err kiseki-fsck -q "$V"
 	[ "$status" -eq 4 ]
 	[ -n "$err" ]
-	kiseki-fsck -q -a "$V" || [ $? -eq 1 ]
+	kiseki-fsck -f -q -a "$V" || [ $? -eq 1 ]
 	kiseki-fsck -q "$V"
 	out_err kiseki-fsck --bogus "$V"
 	[ "$status" -eq 16 ]
