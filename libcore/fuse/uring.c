@@ -432,6 +432,29 @@ static void bind_to_cpu(unsigned int cpu)
 	KS_IGNORE(sched_setaffinity(0, sizeof(set), &set));
 }
 
+/*
+ * May we give commands? A policy (SELinux) that allows rings may forbid those, which is known only from trying, and once INIT is answered the kernel waits for rings, whatever
+ * becomes of them.
+ */
+static bool may_command(struct queue *q)
+{
+	struct io_uring_sqe *sqe = get_sqe(q);
+	struct io_uring_cqe *cqe;
+	int res;
+
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->flags = IOSQE_FIXED_FILE;
+	sqe->cmd_op = KS_URING_NONE;
+	do
+		res = io_uring_submit_and_wait(&q->ring, 1);
+	while (res == -EINTR);
+	if (res < 0 || io_uring_peek_cqe(&q->ring, &cqe) < 0)
+		return false;
+	res = cqe->res;
+	io_uring_cqe_seen(&q->ring, cqe);
+	return res != -EACCES && res != -EPERM;
+}
+
 static void *queue_main(void *arg)
 {
 	struct queue *q = arg;
@@ -455,6 +478,8 @@ static void *queue_main(void *arg)
 	if (ok)
 		(void)io_uring_register_ring_fd(
 			&q->ring); /* saves a look-up; older kernels refuse */
+	/* One for all: what is forbidden is so for the process. */
+	ok = ok && (q->id > 0 || may_command(q));
 	ks_mutex_lock(&u->state);
 	q->up = ok;
 	u->ready++;

@@ -13,8 +13,8 @@
 #define KS_FUSE_INIT_EXT (1u << 30)
 #define KS_FUSE_OVER_IO_URING_2 (1u << 9)
 
-/* Commands in the SQE's cmd_op. */
-enum { KS_URING_REGISTER = 1, KS_URING_COMMIT_AND_FETCH = 2 };
+/* Commands in the SQE's cmd_op. The first is none, and refused. */
+enum { KS_URING_NONE, KS_URING_REGISTER = 1, KS_URING_COMMIT_AND_FETCH = 2 };
 
 /* First of the two areas that an entry registers; the second takes the payload. */
 struct ks_uring_header {

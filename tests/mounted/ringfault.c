@@ -135,10 +135,10 @@ static int look_now(struct rig *g)
 	return result(start_look(g), 20);
 }
 
-static void up(struct rig *g, const char *name)
+static void up_over(struct rig *g, const char *name, bool must)
 {
 	struct ks_vfs_opts vo = { .data = { .buffer_bytes = 32 * KS_MIB } };
-	struct ks_fuse_opts fo = { .transport = &ks_transport_uring, .transport_must = true };
+	struct ks_fuse_opts fo = { .transport = &ks_transport_uring, .transport_must = must };
 
 	force_down();
 	*g = (struct rig){ 0 };
@@ -152,6 +152,11 @@ static void up(struct rig *g, const char *name)
 	ks_check_ok(ks_fuse_mount(g->f, g->dir));
 	memcpy(mounted_at, g->dir, sizeof(mounted_at));
 	ks_check_ok(ks_thread_start(&g->runner, "session", run, g));
+}
+
+static void up(struct rig *g, const char *name)
+{
+	up_over(g, name, true);
 }
 
 /* @err: what the session has ended with, or 0 when it is to be stopped. */
@@ -238,7 +243,21 @@ KS_TEST(replies_that_are_never_taken_end_the_mount)
 	clear(&g);
 }
 
-/* As where a policy (SELinux) forbids the commands: then every program would wait. */
+/* As where a policy (SELinux) forbids the commands. */
+KS_TEST(a_mount_that_may_not_give_commands_goes_without)
+{
+	struct rig g;
+
+	fail_next(KS_URING_NONE, -EACCES, 1);
+	up_over(&g, "policy", false);
+	ks_check_ok(look_now(&g));
+	ks_check_eq(fail_left, 0);
+	ks_check_str(ks_fuse_transport(g.f), "classic");
+	down(&g, 0);
+	clear(&g);
+}
+
+/* One that found out only now: then every program would wait. */
 KS_TEST(queues_that_cannot_be_registered_end_the_mount)
 {
 	pthread_t waits;
