@@ -177,6 +177,14 @@ static void summarise(const struct ks_fsck_result *r)
 			{ "leftover_objects", r->leftovers }, { "unsettled", r->unsettled }));
 }
 
+/* Of what was found; NULL, no colour, when all is repaired or not all was looked at. */
+static const char *end_color(const struct ks_fsck_result *r)
+{
+	if (r->problems > r->fixed)
+		return KS_SGR_BAD;
+	return r->problems || r->stopped ? NULL : KS_SGR_GOOD;
+}
+
 void report_end(const struct ks_fsck_result *r, int bits)
 {
 	KS_AUTO(ks_buf_clear) struct ks_buf b = { 0 };
@@ -211,5 +219,5 @@ void report_end(const struct ks_fsck_result *r, int bits)
 	if (bits && (ks_common.json || ks_common.quiet))
 		ks_cmd_error("%s: %s", report.volume, text);
 	else
-		ks_cmd_say("%s: %s", report.volume, text);
+		ks_cmd_say_end(end_color(r), text, "%s: ", report.volume);
 }

@@ -13,6 +13,7 @@ extern struct ls_args arg;
 struct ls_out {
 	const char *prefix; /* put before every path: several operands */
 	bool escape;        /* control characters would do things to the terminal */
+	bool color;
 	uint64_t entries;
 };
 extern struct ls_out out;

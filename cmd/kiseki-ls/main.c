@@ -59,6 +59,8 @@ static int list(const char *operand, bool several)
 	/* Not before a configuration file had its say. */
 	o.recursive = arg.recursive;
 	o.targets = arg.details || ks_common.json;
+	out.color = ks_cmd_colored(STDOUT_FILENO) && !arg.nul && !arg.plain;
+	out.escape = (isatty(STDOUT_FILENO) || out.color) && !arg.nul;
 	return ks_list(v->meta, path ? path : "/", &o, ls_entry, NULL);
 }
 
@@ -68,7 +70,6 @@ int main(int argc, char **argv)
 	int n = ks_cmd_parse(&cmd, argc, argv, &args);
 	int code = 0;
 
-	out.escape = isatty(STDOUT_FILENO) && !arg.nul && !ks_common.json;
 	if (arg.volumes && n > 0)
 		ks_cmd_usage("--volumes lists all there are: '%s' is too much", args[0]);
 	if (arg.volumes && (code = ls_volumes()) < 0)

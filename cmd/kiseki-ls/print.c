@@ -105,6 +105,37 @@ static void put_json(const struct ks_list_entry *e)
 	ks_json_item(j, "path", path ? path : "");
 }
 
+/* As GNU ls has it by itself; NULL: none. */
+static const char *color_of(uint32_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFDIR:
+		return "1;34";
+	case S_IFLNK:
+		return "1;36";
+	case S_IFIFO:
+		return "33";
+	case S_IFSOCK:
+		return "1;35";
+	case S_IFCHR:
+	case S_IFBLK:
+		return "1;33";
+	default:
+		return mode & 0111 ? "1;32" : NULL;
+	}
+}
+
+static void put_path(const struct ks_list_entry *e)
+{
+	const char *sgr = out.color ? color_of(e->attr->mode) : NULL;
+
+	if (sgr)
+		printf("\033[%sm", sgr);
+	ks_cmd_put_name(e->path, e->n, out.escape);
+	if (sgr)
+		fputs("\033[" KS_SGR_OFF "m", stdout);
+}
+
 int ls_entry(void *unused, const struct ks_list_entry *e)
 {
 	(void)unused;
@@ -121,7 +152,7 @@ int ls_entry(void *unused, const struct ks_list_entry *e)
 	if (arg.details)
 		put_details(e->attr);
 	fputs(out.prefix, stdout);
-	ks_cmd_put_name(e->path, e->n, out.escape);
+	put_path(e);
 	if (arg.slash && S_ISDIR(e->attr->mode))
 		putchar('/');
 	if (arg.details && e->target) {

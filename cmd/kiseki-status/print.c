@@ -154,8 +154,9 @@ void status_print(const struct ks_status *s, const struct ks_volume_ref *ref)
 
 	ks_uuid_format(s->settings.uuid, uuid);
 	ks_time_format(s->settings.created_ns, created);
-	ks_cmd_say("%s  %s  format %" PRIu32 ", created %.10s  %s", s->settings.name, uuid,
-		   s->settings.format_version, created, s->problems ? "DEGRADED" : "healthy");
+	ks_cmd_say_end(s->problems ? KS_SGR_BAD : KS_SGR_GOOD, s->problems ? "DEGRADED" : "healthy",
+		       "%s  %s  format %" PRIu32 ", created %.10s  ", s->settings.name, uuid,
+		       s->settings.format_version, created);
 	if (ks_common.verbose)
 		ks_cmd_say("found by  %s: %s", ref->rule, ref->spec);
 	ks_cmd_size(s->meta_bytes, size);

@@ -15,6 +15,7 @@ struct ks_common ks_common;
 struct ks_cli_state ks_cli;
 
 static const char *const format_names[] = { "auto", "text", "json", "journal", NULL };
+static const char *const color_names[] = { "auto", "always", "never", NULL };
 static const char *const progress_names[] = { "auto", "always", "never", "json", NULL };
 
 enum { O_HELP, O_VERSION, O_USAGE, O_LIST };
@@ -43,6 +44,14 @@ static const struct {
 	    .value = &ks_common.progress,
 	    .env = "KISEKI_PROGRESS",
 	    .help = "auto (on a terminal), always, never, json" } },
+	{ 0,
+	  { .kind = KS_OPT_K_ENUM,
+	    .name = "color",
+	    .arg = "WHEN",
+	    .names = color_names,
+	    .value = &ks_common.color,
+	    .env = "KISEKI_COLOR",
+	    .help = "auto (on a terminal, without NO_COLOR), always, never" } },
 	{ KS_CMD_BYTES, KS_OPT_FLAG('b', "bytes", &ks_common.bytes, "exact numbers of bytes") },
 	{ KS_CMD_JOBS,
 	  KS_OPT_INTEGER('j', "jobs", 1, 256, &ks_common.jobs, "do N things at a time") },
@@ -177,6 +186,9 @@ static void take_option(int got, const char *value)
 	if (why)
 		ks_cmd_usage("option '-%c': %s", o->letter, why);
 	ks_cli.source[i] = KS_FROM_COMMAND;
+	/* A dispatcher's are meant for what it runs, too. */
+	if (o->env && ks_cli.cmd->common & KS_CMD_NO_PARSE_AFTER)
+		KS_IGNORE(setenv(o->env, value, 1) < 0); /* then only it has them */
 }
 
 /* Leaves the operands at the front of @args; returns how many. */
@@ -210,6 +222,18 @@ static int read_words(int argc, char **argv, char **args)
 		args[n++] = argv[optind++];
 	args[n] = NULL;
 	return n;
+}
+
+/* Before there is anything to say, also about the command line. What is wrong with it is said later, if it counts. */
+static void peek_at_environment(void)
+{
+	for (int i = 0; i < ks_cli.nopts; i++) {
+		const struct ks_opt *o = ks_cli.opts[i];
+		const char *value = o->env ? getenv(o->env) : NULL;
+
+		if (value && *value)
+			KS_IGNORE(ks_opt_set(o, value) != NULL);
+	}
 }
 
 static void read_environment(void)
@@ -307,6 +331,7 @@ int ks_cmd_parse(const struct ks_cmd *cmd, int argc, char **argv, char ***args)
 		fprintf(stderr, "%s: out of memory\n", cmd->name);
 		exit(KS_EXIT_OSERR);
 	}
+	peek_at_environment();
 	n = read_words(argc, argv, *args);
 	answer_questions();
 	read_environment();

@@ -127,7 +127,7 @@ struct ks_opt {
 		.kind = KS_OPT_K_END                                                               \
 	}
 
-/* Common options; a tool names those that have an effect in it, and has no other. -h -V --usage every tool has. */
+/* Common options; a tool names those that have an effect in it, and has no other. --color -h -V --usage every tool has. */
 enum {
 	KS_CMD_DRY_RUN = 1 << 0,       /* -n --dry-run */
 	KS_CMD_QUIET = 1 << 1,         /* -q --quiet */
@@ -151,6 +151,7 @@ enum {
 	KS_CMD_DRY_IS_WHOLE = 1 << 18,
 };
 
+enum ks_color_when { KS_COLOR_AUTO, KS_COLOR_ALWAYS, KS_COLOR_NEVER };
 enum ks_progress_when { KS_PROGRESS_AUTO, KS_PROGRESS_ALWAYS, KS_PROGRESS_NEVER, KS_PROGRESS_JSON };
 
 /* AUTO: text, with marks when stderr is the journal's. */
@@ -160,6 +161,7 @@ enum ks_log_format { KS_LOG_AUTO, KS_LOG_TEXT, KS_LOG_JSON, KS_LOG_JOURNAL };
 struct ks_common {
 	bool dry_run, quiet, json, bytes, yes, check, batch;
 	int verbose;
+	int color;      /* enum ks_color_when */
 	int progress;   /* enum ks_progress_when */
 	int log_format; /* enum ks_log_format */
 	uint64_t jobs;  /* 0: the tool's own default */
@@ -248,9 +250,24 @@ bool ks_cmd_ask_word(const char *word, const char *fmt, ...) KS_PRINTF(2, 3);
 bool ks_cmd_to_journal(void);
 void ks_cmd_log(enum ks_log_level max);
 
+/* ---- colours: color.c ---- */
+
+/* What stands between "\033[" and "m"; GNU ls has the same for the kinds of files. */
+#define KS_SGR_OFF "0"
+#define KS_SGR_BAD "1;31" /* bold red */
+#define KS_SGR_GOOD "32"  /* green */
+#define KS_SGR_LABEL "36" /* cyan */
+
 /*
- * Messages on stderr, "kiseki-ls: text"; the progress bar steps aside. Also with --quiet. Threads: any. On a terminal these and ks_cmd_say() show control characters but
- * newline and tab as \NNN.
+ * Shall what people read on @fd, stdout or stderr, have colours? By --color, NO_COLOR and TERM; JSON on stdout never. Ask when the configuration file had its say. What
+ * is put between colours has no control characters of its own, or it could be the end of them.
+ */
+bool ks_cmd_colored(int fd);
+bool ks_cmd_dumb_terminal(void); /* TERM=dumb: it takes no orders */
+
+/*
+ * Messages on stderr, "kiseki-ls: text"; the progress bar steps aside. Also with --quiet. Threads: any. On a terminal, and where there are colours, these and
+ * ks_cmd_say() show control characters but newline and tab as \NNN.
  */
 void ks_cmd_error(const char *fmt, ...) KS_PRINTF(1, 2);
 void ks_cmd_hint(const char *fmt, ...) KS_PRINTF(1, 2); /* "  hint: text" */
@@ -260,6 +277,8 @@ void ks_cmd_more(const char *fmt, ...)
 void ks_cmd_note(const char *fmt, ...) KS_PRINTF(1, 2);
 /* The result for people, on stdout; not with --quiet or --json. */
 void ks_cmd_say(const char *fmt, ...) KS_PRINTF(1, 2);
+/* The same, with @end behind it in a colour, KS_SGR_*; NULL: in none. */
+void ks_cmd_say_end(const char *sgr, const char *end, const char *fmt, ...) KS_PRINTF(3, 4);
 /* A mistake in the command line that only the tool can see: prints, exits with 64. */
 void ks_cmd_usage(const char *fmt, ...) KS_PRINTF(1, 2) __attribute__((noreturn));
 /*

@@ -124,6 +124,33 @@ static char *for_terminal(const char *text)
 	return out;
 }
 
+/* @text as @fd may have it, owned or borrowed: *@owned is what is to be freed. */
+static const char *fit(int fd, const char *text, char **owned)
+{
+	*owned = isatty(fd) || ks_cmd_colored(fd) ? for_terminal(text) : NULL;
+	return *owned ? *owned : text;
+}
+
+/* The colour of what stands before a message; NULL: none. What a program reads has none. */
+static const char *lead_color(enum ks_log_level level, const char *lead, const char *key)
+{
+	if (level != KS_LOG_ERROR || !*lead || *mark(level) || !ks_cmd_colored(STDERR_FILENO))
+		return NULL;
+	return strcmp(key, "hint") == 0 ? KS_SGR_LABEL : KS_SGR_BAD;
+}
+
+/* Without the blanks around it. */
+static void put_lead(const char *lead, const char *sgr)
+{
+	size_t before = sgr ? strspn(lead, " ") : 0;
+
+	if (sgr)
+		fprintf(stderr, "%.*s\033[%sm%.*s\033[" KS_SGR_OFF "m ", (int)before, lead, sgr,
+			(int)(strlen(lead) - before - 1), lead + before);
+	else
+		fputs(lead, stderr);
+}
+
 /* One message: as text behind @lead, as JSON in member @key. @where may be NULL. */
 static void put(enum ks_log_level level, const char *lead, const char *key, const char *where,
 		const char *text)
@@ -133,13 +160,16 @@ static void put(enum ks_log_level level, const char *lead, const char *key, cons
 
 	if (as_json)
 		other = ks_json_log(level, key, where, text);
-	else if (isatty(STDERR_FILENO))
-		other = for_terminal(text);
-	ks_progress_lock();
-	if (as_json)
-		fprintf(stderr, "%s\n", other ? other : "{}");
 	else
-		fprintf(stderr, "%s%s%s\n", mark(level), lead, other ? other : text);
+		text = fit(STDERR_FILENO, text, &other);
+	ks_progress_lock();
+	if (as_json) {
+		fprintf(stderr, "%s\n", other ? other : "{}");
+	} else {
+		fputs(mark(level), stderr);
+		put_lead(lead, lead_color(level, lead, key));
+		fprintf(stderr, "%s\n", text);
+	}
 	ks_progress_unlock();
 }
 
@@ -226,24 +256,44 @@ void ks_cmd_note(const char *fmt, ...)
 	va_end(ap);
 }
 
-void ks_cmd_say(const char *fmt, ...)
+KS_PRINTF(3, 0)
+static void say(const char *sgr, const char *end, const char *fmt, va_list ap)
 {
 	KS_AUTO(ks_freep) char *text = NULL;
-	KS_AUTO(ks_freep) char *shown = NULL;
-	va_list ap;
+	KS_AUTO(ks_freep) char *other = NULL;
+	KS_AUTO(ks_freep) char *other_end = NULL;
 
 	if (ks_common.quiet || ks_common.json)
 		return;
-	va_start(ap, fmt);
 	if (vasprintf(&text, fmt, ap) < 0)
 		text = NULL;
-	va_end(ap);
-	if (text && isatty(STDOUT_FILENO))
-		shown = for_terminal(text);
+	end = fit(STDOUT_FILENO, end, &other_end);
 	ks_progress_lock();
-	puts(shown ? shown : text ? text : "out of memory");
+	fputs(text ? fit(STDOUT_FILENO, text, &other) : "out of memory", stdout);
+	if (sgr && ks_cmd_colored(STDOUT_FILENO))
+		printf("\033[%sm%s\033[" KS_SGR_OFF "m\n", sgr, end);
+	else
+		puts(end);
 	fflush(stdout);
 	ks_progress_unlock();
+}
+
+void ks_cmd_say(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(NULL, "", fmt, ap);
+	va_end(ap);
+}
+
+void ks_cmd_say_end(const char *sgr, const char *end, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(sgr, end, fmt, ap);
+	va_end(ap);
 }
 
 void ks_cmd_usage(const char *fmt, ...)

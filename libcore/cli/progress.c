@@ -189,14 +189,12 @@ static void show(bool whole, bool json)
 
 static bool draws(void)
 {
-	const char *term = getenv("TERM");
-
 	if (ks_common.progress == KS_PROGRESS_ALWAYS)
 		return true;
 	if (ks_common.progress != KS_PROGRESS_AUTO || ks_common.quiet ||
 	    ks_common.log_format == KS_LOG_JSON)
 		return false;
-	return isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);
+	return isatty(STDERR_FILENO) && !ks_cmd_dumb_terminal();
 }
 
 static void *run(void *arg)
