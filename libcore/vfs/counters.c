@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* counters.c: the names of the statistics. The control socket, the hidden files and kiseki-json(7) have no others. */
+/* counters.c: the names of the statistics. The control socket, the hidden files and kiseki-metrics(7) have no others. */
 #include "vfs/internal.h"
 
 #define AT(member) offsetof(struct ks_vfs_stats, member)

@@ -33,7 +33,7 @@ under() { (cd "$1" && find . ! -type d | cut -c 2- | sort); }
 		[ -x "root$(readlink "root/sbin/$t")" ]
 		[ -e "root/usr/share/man/man8/$t.8" ]
 	done
-	for t in man5/kiseki.conf.5 man7/kiseki.7 man7/kiseki-json.7; do
+	for t in man5/kiseki.conf.5 man7/kiseki.7 man7/kiseki-json.7 man7/kiseki-metrics.7; do
 		grep -qx "/usr/share/man/$t" installed
 	done
 	grep -q '^ExecStart=/usr/bin/kiseki-mount ' root/usr/lib/systemd/system/kiseki@.service

@@ -115,6 +115,44 @@ teardown() { mounted_teardown; }
 	[ -z "$(ls -d dir.* 2>/dev/null)" ]
 }
 
+# families: "NAME TYPE UNIT" of each family of the texts on stdin, a counter's name with its _total
+families() {
+	awk '$2 == "TYPE" { type[$3] = $4 } $2 == "UNIT" { unit[$3] = " " $4 }
+		END { for (f in type) print f (type[f] == "counter" ? "_total" : ""), type[f] unit[f] }' | sort
+}
+
+@test "kiseki-metrics(7) has every name, type and unit, and no other" {
+	requires fuse
+	local page=$BATS_TEST_DIRNAME/../../doc/man/kiseki-metrics.7 t jobs=(compact fsck gc cp dump)
+	format
+	mount_it
+	kiseki-stats --prometheus "$V" | families >live
+	[ -s live ]
+	families <"$M/.kiseki/metrics" | diff live -
+	umount_it
+	echo x >f
+	# No other tool has the option.
+	diff <(printf 'kiseki-%s\n' "${jobs[@]}" | sort) \
+		<(for t in "$bin"/kiseki-*; do [[ $("$t" --list-options) != *--metrics-file* ]] || echo "${t##*/}"; done | sort)
+	for t in "${jobs[@]}"; do
+		case $t in
+		cp) kiseki-cp -q --metrics-file=$t.prom f "$U:/f" ;;
+		dump) kiseki-dump -q --metrics-file=$t.prom -o d "$V" ;;
+		*) kiseki-$t -q --metrics-file=$t.prom "$V" ;;
+		esac
+		families <$t.prom >>live
+	done
+	sort -o live live
+	# every: the page's lines, and each that is about all of the jobs once for every one of them
+	every() { for t in "${jobs[@]}"; do sed -n "s/kiseki_TOOL_/kiseki_${t}_/gp" page; done | sort -u; grep -v kiseki_TOOL_ page || true; }
+	sed -nE 's/^\.It Li (kiseki_[A-Za-z_]+) Pq (counter|gauge)(,( bytes))?$/\1 \2\4/p' "$page" >page
+	[ "$(wc -l <page)" -eq "$(grep -c '^\.It Li kiseki_' "$page")" ]
+	every | sort | diff - live
+	# Examples have them, too.
+	grep -oE 'kiseki_[A-Za-z_]+_[A-Za-z]+' "$page" | sort -u >page
+	every | sort -u | diff - <(cut -d ' ' -f 1 live)
+}
+
 @test "what is no mount, no number, or not ours" {
 	requires fuse
 	format
