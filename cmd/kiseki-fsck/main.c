@@ -10,7 +10,13 @@
 #include <string.h>
 
 /* fsck(8) */
-enum { BIT_FIXED = 1, BIT_LEFT = 4, BIT_OPERATION = 8, BIT_USAGE = 16, BIT_CANCELLED = 32 };
+enum {
+	BIT_FIXED = 1,
+	BIT_LEFT = KS_FSCK_EXIT_LEFT,
+	BIT_OPERATION = 8,
+	BIT_USAGE = 16,
+	BIT_CANCELLED = 32
+};
 /* Marks an exit code that is made of these already. */
 #define BITS 0x1000
 

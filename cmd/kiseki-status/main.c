@@ -43,7 +43,7 @@ int main(int argc, char **argv)
 		status_print(&s, &ref);
 		status_summarise(&s);
 		if (arg.check)
-			status_explain(&s);
+			status_explain(&s, &ref);
 		r = arg.check && s.problems ? KS_EXIT_FINDINGS : KS_EXIT_OK;
 	}
 	ks_status_clear(&s);

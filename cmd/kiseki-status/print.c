@@ -227,12 +227,32 @@ static json_t *json_last(const struct ks_status *s)
 	return all;
 }
 
+static json_t *json_problems(const struct ks_status *s)
+{
+	static const struct {
+		unsigned int flag;
+		const char *name;
+	} all[] = {
+		{ KS_STATUS_DATA, "data" },   { KS_STATUS_SESSIONS, "sessions" },
+		{ KS_STATUS_QUOTA, "quota" }, { KS_STATUS_FSCK, "fsck" },
+		{ KS_STATUS_GC, "gc" },
+	};
+	json_t *list = json_array();
+
+	for (size_t i = 0; list && i < KS_ARRAY_SIZE(all); i++) {
+		if (s->problems & all[i].flag)
+			json_array_append_new(list, json_string(all[i].name));
+	}
+	return list;
+}
+
 void status_summarise(const struct ks_status *s)
 {
 	json_t *data;
 
 	ks_json_volume(s->settings.name, s->settings.uuid, s->meta_url);
 	ks_json_summary("healthy", json_boolean(s->problems == 0));
+	ks_json_summary("problems", json_problems(s));
 	ks_json_summary("format", json_integer(s->settings.format_version));
 	ks_json_summary("created", ks_json_time(s->settings.created_ns));
 	ks_json_summary("block_size", json_integer((json_int_t)s->settings.block_size));
@@ -257,7 +277,32 @@ void status_summarise(const struct ks_status *s)
 	ks_json_summary("last", json_last(s));
 }
 
-void status_explain(const struct ks_status *s)
+static void explain_notes(const struct ks_status *s, const struct ks_volume_ref *ref)
+{
+	const struct ks_last *fsck = &s->last[KS_TOOL_FSCK];
+	const struct ks_last *gc = &s->last[KS_TOOL_GC];
+	char time[32];
+
+	if (s->problems & KS_STATUS_FSCK) {
+		when(fsck->end_ns, time, sizeof(time));
+		ks_cmd_error("%s: the last repair (kiseki-fsck, %s, exit %d) left damage",
+			     s->settings.name, time, fsck->code);
+		ks_cmd_hint("kiseki-fsck %s shows it, kiseki-fsck -y repairs what can be repaired",
+			    ref->spec);
+	}
+	if (!(s->problems & KS_STATUS_GC))
+		return;
+	when(gc->end_ns, time, sizeof(time));
+	if (ks_status_gc_failed(gc))
+		ks_cmd_error("%s: the last kiseki-gc (%s) failed: exit %d", s->settings.name, time,
+			     gc->code);
+	else
+		ks_cmd_error("%s: the last kiseki-gc (%s) is more than %d days ago",
+			     s->settings.name, time, KS_STATUS_GC_DAYS);
+	ks_cmd_hint("kiseki-gc %s; the timer kiseki-gc@NAME.timer runs it daily", ref->spec);
+}
+
+void status_explain(const struct ks_status *s, const struct ks_volume_ref *ref)
 {
 	if (s->problems & KS_STATUS_DATA) {
 		ks_cmd_error("%s: %s", s->settings.name, s->data_text);
@@ -269,4 +314,5 @@ void status_explain(const struct ks_status *s)
 			     s->ndead == 1 ? "" : "s");
 	if (s->problems & KS_STATUS_QUOTA)
 		ks_cmd_error("%s: more than 95 %% of a quota is used", s->settings.name);
+	explain_notes(s, ref);
 }

@@ -12,6 +12,7 @@ extern struct status_args arg;
 
 void status_print(const struct ks_status *s, const struct ks_volume_ref *ref);
 void status_summarise(const struct ks_status *s); /* for JSON */
-void status_explain(const struct ks_status *s);   /* what --check found */
+/* What --check found. */
+void status_explain(const struct ks_status *s, const struct ks_volume_ref *ref);
 
 #endif

@@ -30,6 +30,8 @@ enum ks_fsck_repair {
 };
 
 #define KS_FSCK_LOST_FOUND ".lost+found"
+/* The bit of kiseki-fsck's exit code, and of what it notes in the volume, that says there is damage left: fsck(8). */
+#define KS_FSCK_EXIT_LEFT 4
 
 struct ks_fsck_path {
 	char *p;  /* with a NUL behind it */

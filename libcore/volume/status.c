@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "volume/control.h"
+#include "volume/fsck.h"
 #include "volume/parts.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -110,6 +111,33 @@ static bool nearly_full(uint64_t used, uint64_t max)
 	return max && used > max - max / 20;
 }
 
+bool ks_status_gc_failed(const struct ks_last *gc)
+{
+	switch (gc->code) { /* as kiseki(7) has them */
+	case 0:
+	case 4: /* a finding */
+	case 5: /* a limit */
+		return false;
+	default:
+		return gc->end_ns != 0;
+	}
+}
+
+/* What the notes of maintenance tell. Without any, mounts do it, or nobody had reason to. */
+static unsigned int look_at_notes(const struct ks_last last[KS_TOOLS])
+{
+	const struct ks_last *gc = &last[KS_TOOL_GC];
+	int64_t oldest = ks_clock_real_ns() - KS_STATUS_GC_DAYS * 24 * 3600 * KS_NS_PER_S;
+	unsigned int problems = 0;
+
+	/* Its other bits tell of the run, not of the volume. */
+	if (last[KS_TOOL_FSCK].code & KS_FSCK_EXIT_LEFT)
+		problems |= KS_STATUS_FSCK;
+	if ((gc->end_ns && gc->end_ns < oldest) || ks_status_gc_failed(gc))
+		problems |= KS_STATUS_GC;
+	return problems;
+}
+
 int ks_status_get(struct ks_status *out, const struct ks_volume_ref *ref)
 {
 	struct ks_volume_opts o = { .readonly = true, .meta_only = true };
@@ -138,6 +166,7 @@ int ks_status_get(struct ks_status *out, const struct ks_volume_ref *ref)
 	if (nearly_full(s.usage.used_bytes, s.settings.capacity_bytes) ||
 	    nearly_full(s.usage.inodes, s.settings.inodes_max))
 		s.problems |= KS_STATUS_QUOTA;
+	s.problems |= look_at_notes(s.last);
 	*out = s;
 	return 0;
 }

@@ -9,7 +9,12 @@ enum {                              /* why a volume is not healthy */
        KS_STATUS_DATA = 1 << 0,     /* its data cannot be reached, or is another volume's */
        KS_STATUS_SESSIONS = 1 << 1, /* dead sessions that nobody has cleared away yet */
        KS_STATUS_QUOTA = 1 << 2,    /* more than 95 % of a quota is used */
+       KS_STATUS_FSCK = 1 << 3,     /* the last repair left damage */
+       KS_STATUS_GC = 1 << 4,       /* kiseki-gc has failed, or was not run for too long */
 };
+
+/* A volume that kiseki-gc was run on once is looked after by a timer: it misses it after that. */
+#define KS_STATUS_GC_DAYS 8
 
 struct ks_status {
 	struct ks_volume_settings settings;
@@ -34,5 +39,7 @@ void ks_status_clear(struct ks_status *s);
 
 /* Opens the volume read-only and looks. Data that cannot be reached is a finding, not a failure. Return: 0; as ks_volume_open(). */
 int ks_status_get(struct ks_status *out, const struct ks_volume_ref *ref) KS_MUST_CHECK;
+/* Did that run of kiseki-gc fail? One that stopped at a limit did not. */
+bool ks_status_gc_failed(const struct ks_last *gc);
 
 #endif

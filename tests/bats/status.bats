@@ -54,7 +54,97 @@ note() { sqlite3 "$V" "insert or replace into setting values ('last.$1', cast('$
 	# What a program of another kind has put there.
 	note gc nonsense
 	kiseki-status "$V" | grep -q '^last      gc never, compact today'
+	note fsck nonsense
 	kiseki-status --check -q "$V"
+}
+
+# ago DAYS: that time in nanoseconds
+ago() { echo $(($(date +%s) - $1 * 86400))000000000; }
+
+# healthy, degraded PROBLEM...: what --check and the JSON say
+healthy() {
+	kiseki-status --check "$V" 2>err | head -n 1 | grep -q ' healthy$'
+	[ ! -s err ]
+	kiseki-status --check --json "$V" | jq -e '.healthy and .problems == []'
+}
+degraded() {
+	out_err kiseki-status --check --json "$V"
+	[ "$status" -eq 4 ]
+	json_ok .out
+	jq -e '(.healthy | not) and .problems == $ARGS.positional' --args "$@" <.out
+	out_err kiseki-status "$V"
+	[ "$status" -eq 0 ]
+	[ -z "$err" ]
+	head -n 1 .out | grep -q ' DEGRADED$'
+	out_err kiseki-status --check -q "$V"
+	[ "$status" -eq 4 ]
+	[ -z "$out" ]
+}
+
+@test "--check misses a kiseki-gc that was there once, and sees that it failed" {
+	requires jq sqlite3
+	local code
+	format
+	healthy
+	note gc "$(ago 7) 0"
+	healthy
+	note gc "$(ago 9) 0"
+	degraded gc
+	says 'vol: the last kiseki-gc (20'
+	says 'is more than 8 days ago'
+	says "hint: kiseki-gc $V;"
+	kiseki-gc -q "$V"
+	healthy
+	for code in 3 74 75 143; do
+		note gc "$(ago 0) $code"
+		degraded gc
+		says "vol: the last kiseki-gc (today "
+		says "failed: exit $code"
+		says "hint: kiseki-gc $V;"
+	done
+	# What ended at a limit goes on the next time; the clock may have been ahead.
+	for code in 0 4 5; do
+		note gc "$(ago 1) $code"
+		healthy
+	done
+	note gc "$(ago -30) 0"
+	healthy
+	# Nobody misses the others.
+	for code in compact dump; do
+		note $code "$(ago 400) 74"
+	done
+	note fsck "$(ago 400) 0"
+	healthy
+	mv "$T/vol/meta.blocks" away
+	note gc "$(ago 9) 5"
+	degraded data gc
+}
+
+@test "--check sees the damage that a repair has left, until one leaves none" {
+	requires jq sqlite3
+	local code
+	format
+	head -c 300000 /dev/urandom >f
+	kiseki-cp -q f "$U:/f"
+	find "$T/vol/meta.blocks/" -type f ! -name kiseki.volume -delete
+	fails 4 kiseki-fsck -q "$V"
+	healthy
+	fails 4 kiseki-fsck -q -p "$V"
+	degraded fsck
+	says 'vol: the last repair (kiseki-fsck, today '
+	says 'exit 4) left damage'
+	says "hint: kiseki-fsck $V shows it, kiseki-fsck -y repairs"
+	fails 1 kiseki-fsck -q -y "$V"
+	healthy
+	for code in 5 12 36; do
+		note fsck "$(ago 1) $code"
+		degraded fsck
+	done
+	# Of a run, and not of the volume.
+	for code in 0 1 8 40; do
+		note fsck "$(ago 1) $code"
+		healthy
+	done
 }
 
 @test "changes nothing" {
