@@ -9,6 +9,7 @@
 #include "volume/fsck.h"
 #include "volume/parts.h"
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -117,6 +118,8 @@ bool ks_status_gc_failed(const struct ks_last *gc)
 	case 0:
 	case 4: /* a finding */
 	case 5: /* a limit */
+	case 128 + SIGINT:
+	case 128 + SIGTERM: /* stopped, by a shutdown perhaps: what it did is done */
 		return false;
 	default:
 		return gc->end_ns != 0;

@@ -39,7 +39,7 @@ void ks_status_clear(struct ks_status *s);
 
 /* Opens the volume read-only and looks. Data that cannot be reached is a finding, not a failure. Return: 0; as ks_volume_open(). */
 int ks_status_get(struct ks_status *out, const struct ks_volume_ref *ref) KS_MUST_CHECK;
-/* Did that run of kiseki-gc fail? One that stopped at a limit did not. */
+/* Did that run of kiseki-gc fail? One that stopped at a limit, or was stopped, did not. */
 bool ks_status_gc_failed(const struct ks_last *gc);
 
 #endif

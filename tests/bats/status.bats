@@ -95,7 +95,7 @@ degraded() {
 	says "hint: kiseki-gc $V;"
 	kiseki-gc -q "$V"
 	healthy
-	for code in 3 74 75 143; do
+	for code in 3 74 75 137; do
 		note gc "$(ago 0) $code"
 		degraded gc
 		says "vol: the last kiseki-gc (today "
@@ -103,7 +103,7 @@ degraded() {
 		says "hint: kiseki-gc $V;"
 	done
 	# What ended at a limit goes on the next time; the clock may have been ahead.
-	for code in 0 4 5; do
+	for code in 0 4 5 143; do
 		note gc "$(ago 1) $code"
 		healthy
 	done
