@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gc_test.c: what is garbage goes, and nothing else, whatever fails and whoever writes. */
 #include "meta/engine_ops.h"
+#include "object/store.h"
 #include "volume/fsck.h"
 #include "volume/gc.h"
 #include "volume/maint_testlib.h"
@@ -479,6 +480,70 @@ KS_TEST(objects_that_cannot_be_deleted_are_counted)
 	ks_check_ok(gc_broken(&v, 0, false, "del:fail=EACCES:nth=1", &out));
 	ks_check_eq(out.failed, 0);
 	ks_check_eq(out.deleted_objects, 5);
+	ks_fail_quiet(quiet);
+	tv_remove(&v);
+}
+
+#define STUCK_FIRST 900000u
+#define STUCK 1000u /* more than a batch */
+
+static struct ks_store_ops picky;
+static int (*real_del)(struct ks_object *o, const char *const *keys, size_t n);
+
+/* As a directory that somebody has made immutable. */
+static int refuse(struct ks_object *o, const char *const *keys, size_t n)
+{
+	char last[KS_KEY_STR];
+
+	ks_block_key(last, STUCK_FIRST + STUCK, 0, KS_BLOCK_MIN);
+	return strcmp(keys[0], last) == 0 ? real_del(o, keys, n) : -EPERM;
+}
+
+static int free_many(struct ks_txn *t, void *arg)
+{
+	(void)arg;
+	for (uint64_t i = 0; i <= STUCK; i++) {
+		struct ks_rec_freed f = { .slice = STUCK_FIRST + i,
+					  .len = KS_BLOCK_MIN,
+					  .block_size = KS_BLOCK_MIN };
+
+		ks_txn_insert(t, KS_T_FREED, &f);
+	}
+	return 0;
+}
+
+static bool is_freed(struct ks_meta *m, uint64_t slice)
+{
+	struct ks_arena a = { 0 };
+	struct ks_rec_freed f = { .slice = slice };
+	struct ks_read rd = { .table = KS_T_FREED, .rec = &f };
+
+	ks_check_ok(ks_engine_read(ks_meta_engine(m), &rd, 1, &a));
+	ks_arena_clear(&a);
+	return rd.found;
+}
+
+KS_TEST(what_cannot_be_deleted_is_not_in_the_way)
+{
+	struct ks_gc_opts o = { .grace_ns = KS_GC_GRACE_DEFAULT_NS, .what = KS_GC_PENDING };
+	struct ks_gc_result out = { 0 };
+	struct ks_maint m;
+	struct tv v;
+	bool quiet = ks_fail_quiet(true);
+
+	tv_make(&v);
+	ks_check_ok(ks_maint_open(&m, &v.ref, true));
+	ks_check_ok(ks_engine_run(ks_meta_engine(m.meta), free_many, NULL));
+	ks_check_ok(ks_meta_session_start(m.meta, KS_SESSION_TOOL, "kiseki-gc", "", ""));
+	picky = *m.store->ops;
+	real_del = picky.del;
+	picky.del = refuse;
+	m.store->ops = &picky;
+	ks_check_ok(ks_gc(&m, &o, &out));
+	ks_check(!is_freed(m.meta, STUCK_FIRST + STUCK));
+	ks_check(is_freed(m.meta, STUCK_FIRST) && is_freed(m.meta, STUCK_FIRST + STUCK - 1));
+	ks_check_eq(out.failed, STUCK);
+	ks_maint_close(&m);
 	ks_fail_quiet(quiet);
 	tv_remove(&v);
 }
