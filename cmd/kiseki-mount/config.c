@@ -21,7 +21,7 @@ static json_t *options(void)
 	bool others = !arg.no_allow_other && (arg.allow_other || geteuid() == 0);
 
 	return json_pack("{s:b, s:b, s:b, s:b, s:s*, s:s, s:o, s:o, s:o, s:s*, s:o, s:o, s:o, s:o, "
-			 "s:o, s:o}",
+			 "s:o, s:o, s:s*}",
 			 "read_only", arg.readonly, "allow_other", others, "single_thread",
 			 arg.single, "maintenance", !arg.no_maintenance, "subdir", arg.subdir,
 			 "atime", mount_atime_names[arg.atime], "attr_timeout_s",
@@ -32,7 +32,7 @@ static json_t *options(void)
 					     : KS_GIB),
 			 "readahead", size(arg.readahead), "uploads", size(arg.uploads),
 			 "downloads", size(arg.downloads), "threads", size(arg.threads),
-			 "open_files", size(arg.open_files));
+			 "open_files", size(arg.open_files), "access_log", arg.access_log);
 }
 
 json_t *mount_config_json(const struct ks_mount_info *info, const struct ks_volume *vol)

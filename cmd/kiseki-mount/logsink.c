@@ -5,21 +5,24 @@
  */
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/thread.h"
 #include "cli/json.h"
 #include "mount.h"
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <syslog.h>
-#include <unistd.h>
 
-static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
-static int fd = -1; /* [mu] */
+static struct mount_logfile file = MOUNT_LOGFILE("log file", 0640);
 
 static enum ks_log_level level(void)
 {
 	return ks_common.verbose > 1 ? KS_LOG_DEBUG : ks_common.quiet ? KS_LOG_ERROR : KS_LOG_INFO;
+}
+
+/* A full disk must not stop the file system. */
+static void put(const char *line, size_t n)
+{
+	size_t off = 0;
+
+	KS_IGNORE(mount_logfile_write(&file, line, n, &off) < 0);
 }
 
 static void to_file(void *unused, enum ks_log_level l, const char *where, const char *text)
@@ -34,8 +37,8 @@ static void to_file(void *unused, enum ks_log_level l, const char *where, const 
 		char *json = ks_json_log(l, "message", l == KS_LOG_DEBUG ? where : NULL, text);
 		KS_AUTO(ks_freep) char *whole = json ? ks_asprintf("%s\n", json) : NULL;
 
-		KS_LOCKED(&mu);
-		KS_IGNORE(whole && write(fd, whole, strlen(whole)) < 0);
+		if (whole)
+			put(whole, strlen(whole));
 		return;
 	}
 	ks_time_format(ks_clock_real_ns(), when);
@@ -45,9 +48,7 @@ static void to_file(void *unused, enum ks_log_level l, const char *where, const 
 		n = snprintf(line, sizeof(line), "%s %s %s\n", when, names[l], text);
 	if (n >= (int)sizeof(line))
 		n = (int)sizeof(line) - 1;
-	KS_LOCKED(&mu);
-	/* A full disk must not stop the file system. */
-	KS_IGNORE(write(fd, line, (size_t)n) < 0);
+	put(line, (size_t)n);
 }
 
 static void to_syslog(void *unused, enum ks_log_level l, const char *where, const char *text)
@@ -59,24 +60,9 @@ static void to_syslog(void *unused, enum ks_log_level l, const char *where, cons
 	syslog(levels[l], "%s: %s", arg.mountpoint, text);
 }
 
-static int open_file(void)
-{
-	int f = open(arg.log_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-
-	return f < 0 ? ks_fail(-errno, "log file %s", arg.log_file) : f;
-}
-
 int mount_log_open(void)
 {
-	int f;
-
-	if (!arg.log_file)
-		return 0;
-	f = open_file();
-	if (f < 0)
-		return f;
-	fd = f;
-	return 0;
+	return arg.log_file ? mount_logfile_open(&file, arg.log_file) : 0;
 }
 
 void mount_log_to_daemon(void)
@@ -93,16 +79,6 @@ void mount_log_to_daemon(void)
 
 void mount_log_reopen(void)
 {
-	int f;
-
-	if (!arg.log_file)
-		return;
-	f = open_file();
-	if (f < 0)
-		return; /* the old one goes on */
-	ks_mutex_lock(&mu);
-	KS_IGNORE(dup3(f, fd, O_CLOEXEC) < 0);
-	ks_mutex_unlock(&mu);
-	close(f);
-	ks_log(KS_LOG_INFO, "log file opened anew");
+	if (arg.log_file)
+		mount_logfile_reopen(&file);
 }

@@ -158,9 +158,13 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = absolute(&arg.log_file);
 	if (r == 0)
+		r = absolute(&arg.access_log);
+	if (r == 0)
 		r = absolute(&arg.spill_dir);
 	if (r == 0)
 		r = mount_log_open();
+	if (r == 0)
+		r = mount_access_open();
 	if (r == 0 && !helper.fake)
 		r = run();
 	return ks_cmd_exit(r);

@@ -8,6 +8,7 @@
 #include "fuse/fuse.h"
 #include "volume/inspect.h"
 #include "volume/volume.h"
+#include <pthread.h>
 
 enum transport_mode { TRANSPORT_AUTO, TRANSPORT_CLASSIC, TRANSPORT_URING };
 enum atime_mode { ATIME_NO, ATIME_REL, ATIME_STRICT };
@@ -18,7 +19,7 @@ struct mount_args {
 	uint64_t threads;
 	int transport; /* enum transport_mode */
 	int64_t ready_ns;
-	const char *log_file;
+	const char *log_file, *access_log;
 	uint64_t open_files;
 	/* what is mounted */
 	bool readonly, allow_other, no_allow_other, no_maintenance;
@@ -45,14 +46,46 @@ void mount_o_again(void);
 
 /* where.c: is the mount point one? 0; 1: it is mounted already, and that is wanted; -errno, raised. */
 int mount_check_where(const char *dir) KS_MUST_CHECK;
+/* Does the absolute path lie within the mount point? */
+bool mount_has_inside(const char *real);
 
 /* config.c: what is in force, without secrets. The caller's; NULL: no memory. */
 json_t *mount_config_json(const struct ks_mount_info *info, const struct ks_volume *vol);
+
+/* logfile.c: a file of lines. Zeroed but for what MOUNT_LOGFILE() says. */
+struct mount_logfile {
+	const char *what; /* "log file" */
+	const char *path;
+	mode_t mode; /* when it is made */
+	int fd;      /* [mu] */
+	bool fresh;  /* [mu] opened anew, and nothing written since */
+	pthread_mutex_t mu;
+};
+#define MOUNT_LOGFILE(w, m)                                                                        \
+	{                                                                                          \
+		.what = (w), .mode = (m), .fd = -1, .mu = PTHREAD_MUTEX_INITIALIZER                \
+	}
+/* @path: absolute, borrowed for ever. It must not lie within the mount point. */
+int mount_logfile_open(struct mount_logfile *f, const char *path) KS_MUST_CHECK;
+void mount_logfile_reopen(struct mount_logfile *f); /* or goes on with the old one, and says so */
+/*
+ * Whole lines, from *off on, which is where it came to: back at the start of a line when the file is another one by now. -errno: not all of it; the
+ * same again goes on there.
+ */
+int mount_logfile_write(struct mount_logfile *f, const char *lines, size_t n,
+			size_t *off) KS_MUST_CHECK;
 
 /* logsink.c */
 int mount_log_open(void) KS_MUST_CHECK; /* --log-file, before anything else is done */
 void mount_log_to_daemon(void);         /* from now on no terminal */
 void mount_log_reopen(void);
+
+/* accesslog.c: --access-log; without it nothing happens, and no thread runs. */
+int mount_access_open(void) KS_MUST_CHECK;                /* before anything else is done */
+int mount_access_start(struct ks_vfs *vfs) KS_MUST_CHECK; /* before the first request */
+void mount_access_reopen(void);
+void mount_access_stop(
+	void); /* after the last one; writes what there is. Harmless without a start */
 
 /*
  * notify.c: what the service manager is told. Without one nothing happens, and no thread runs.

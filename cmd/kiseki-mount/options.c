@@ -77,6 +77,8 @@ const struct ks_opt mount_opts[] = {
 		    "leave deleted data and compaction to others"),
 	KS_OPT_STRING(0, "log-file", "FILE", &arg.log_file,
 		      "write messages there; SIGHUP opens it anew"),
+	KS_OPT_STRING(0, "access-log", "FILE", &arg.access_log,
+		      "a line there for each request; likewise"),
 	KS_OPT_END,
 };
 

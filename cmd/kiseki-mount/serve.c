@@ -200,10 +200,16 @@ static int mount_it(struct server *s)
 	return r < 0 ? r : ks_fuse_mount(s->fuse, arg.mountpoint);
 }
 
+static void reopen(void)
+{
+	mount_log_reopen();
+	mount_access_reopen();
+}
+
 /* SIGHUP */
 static void reload(void)
 {
-	mount_notify_reload(mount_log_reopen);
+	mount_notify_reload(reopen);
 }
 
 static int start_helpers(struct server *s)
@@ -241,6 +247,7 @@ static int take_down(struct server *s)
 	ks_control_stop(s->control);
 	ks_fuse_signals_stop(s->signals);
 	ks_fuse_free(s->fuse);
+	mount_access_stop();
 	r = ks_volume_close(s->vol);
 	if (r < 0)
 		ks_log(KS_LOG_ERROR, "not everything could be stored: %s",
@@ -263,6 +270,8 @@ int mount_serve(int ready)
 	r = open_volume(&s);
 	if (r == 0)
 		r = start_virtual(&s);
+	if (r == 0)
+		r = mount_access_start(s.vol->vfs);
 	if (r == 0)
 		r = mount_it(&s);
 	if (r == 0) {

@@ -48,18 +48,25 @@ static int detach_dead(const char *dir)
 	return 0;
 }
 
+bool mount_has_inside(const char *real)
+{
+	size_t n = strlen(arg.mountpoint);
+
+	return strncmp(real, arg.mountpoint, n) == 0 &&
+	       (real[n] == '/' || real[n] == '\0' || n == 1);
+}
+
 /* The database of a volume within its own mount: opening it would wait for itself. */
-static int check_outside(const char *dir)
+static int check_outside(void)
 {
 	KS_AUTO(ks_freep) char *db = ks_url_to_path("sqlite", arg.ref.meta_url);
 	KS_AUTO(ks_freep) char *real = db ? realpath(db, NULL) : NULL;
-	size_t n = strlen(dir);
 
-	if (real && strncmp(real, dir, n) == 0 && (real[n] == '/' || strcmp(dir, "/") == 0))
+	if (real && mount_has_inside(real))
 		return ks_fail(-EINVAL,
 			       "the database %s lies within the mount point %s, and would be "
 			       "hidden by its own mount",
-			       real, dir);
+			       real, arg.mountpoint);
 	return 0;
 }
 
@@ -93,7 +100,7 @@ int mount_check_where(const char *dir)
 	if (r == 0)
 		r = already(arg.mountpoint, spec);
 	else if (r == -ENOENT)
-		r = check_outside(arg.mountpoint);
+		r = check_outside();
 	free(spec);
 	return r;
 }

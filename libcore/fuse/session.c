@@ -228,7 +228,7 @@ void ks_fuse_end_streams(struct ks_fuse *f)
 
 bool ks_fuse_has_streams(const struct ks_fuse *f)
 {
-	return __atomic_load_n(f->listeners, __ATOMIC_RELAXED) > 0;
+	return ks_vfs_log_is_open(f->vfs);
 }
 
 void ks_fuse_unmount(struct ks_fuse *f)

@@ -257,14 +257,15 @@ void ks_virtual_free(struct ks_virtual *virt); /* NULL is fine */
 /* ---- accesslog.c ---- */
 
 struct ks_accesslog {
-	unsigned int on; /* [mu] readers; atomic, read without the lock by who makes lines */
-	bool ended;      /* [mu] */
+	unsigned int
+		on; /* [mu] readers and taps; atomic, read without the lock by who makes lines */
+	unsigned int streams; /* [mu] readers; atomic */
+	bool ended;           /* [mu] for readers */
 	pthread_mutex_t mu;
 	struct ks_list readers;    /* [mu] */
 	void (*notify)(void *arg); /* set while nothing runs */
 	void *notify_arg;
 };
-struct ks_log_reader;
 
 void ks_accesslog_init(struct ks_accesslog *log);
 void ks_accesslog_destroy(struct ks_accesslog *log); /* readers are closed */
@@ -274,6 +275,11 @@ ssize_t ks_accesslog_read(struct ks_accesslog *log, struct ks_log_reader *r, voi
 			  size_t n) KS_MUST_CHECK;
 void ks_accesslog_add(struct ks_accesslog *log, const char *line, size_t n);
 void ks_accesslog_end(struct ks_accesslog *log);
+/* As the functions of the same name in vfs.h. */
+int ks_accesslog_tap(struct ks_accesslog *log, struct ks_log_reader **out) KS_MUST_CHECK;
+size_t ks_accesslog_take(struct ks_accesslog *log, struct ks_log_reader *r, char *p, size_t n);
+void ks_accesslog_tap_end(struct ks_accesslog *log, struct ks_log_reader *r);
+void ks_accesslog_untap(struct ks_accesslog *log, struct ks_log_reader *r);
 
 /* ---- file.c ---- */
 

@@ -277,16 +277,32 @@ int ks_vfs_start_virtual(struct ks_vfs *v, const struct ks_virtual_opts *o)
 	KS_MUST_CHECK; /* before the first operation */
 
 /*
- * Its file accesslog is a stream of lines about operations, made by whoever serves them while *ks_vfs_log_readers() (read it relaxed) is not 0.
+ * Its file accesslog is a stream of lines about operations, made by whoever serves them while *ks_vfs_log_readers() (read it relaxed) is not 0: files that are
+ * open, and taps.
  * A read that finds nothing is -EAGAIN; @fn is called, by any thread and with no lock held, whenever another try may find something.
  */
-#define KS_LOG_READERS 4 /* at one time; then an open is -EBUSY */
+#define KS_LOG_READERS 4 /* files at one time; then an open is -EBUSY */
 const unsigned int *ks_vfs_log_readers(const struct ks_vfs *v);
+bool ks_vfs_log_is_open(const struct ks_vfs *v);               /* a file of it is */
 void ks_vfs_log(struct ks_vfs *v, const char *line, size_t n); /* with its newline */
 void ks_vfs_log_end(struct ks_vfs *v); /* who has read everything is at the end of the file */
 /* Before the first operation; NULL when there are no more. */
 void ks_vfs_log_notify(struct ks_vfs *v, void (*fn)(void *arg), void *arg);
 bool ks_fh_is_stream(const struct ks_fh *fh);
+
+/*
+ * A tap gives the same lines to a thread of this process. It keeps no file open, and the end above is not its end: what is done after it is told as well. One
+ * thread takes; another may say that it is over.
+ */
+struct ks_log_reader;
+#define KS_LOG_TAKE_MIN ((size_t)8192) /* longer than any line */
+/* -EINVAL: there is no hidden directory. */
+int ks_vfs_log_tap(struct ks_vfs *v, struct ks_log_reader **out) KS_MUST_CHECK;
+/* Waits for a line, and a moment for more. Whole lines, at most @n bytes (KS_LOG_TAKE_MIN or more); 0: it is over, and all have been taken. */
+size_t ks_vfs_log_take(struct ks_vfs *v, struct ks_log_reader *r, char *p, size_t n);
+void ks_vfs_log_tap_end(struct ks_vfs *v, struct ks_log_reader *r); /* nothing is waited for */
+void ks_vfs_log_untap(struct ks_vfs *v, struct ks_log_reader *r);   /* frees */
+
 /* An inode that only a hidden directory has. Operations on it are not worth a line, and reading the log would make it longer. */
 static inline bool ks_ino_is_virtual(ks_ino_t ino)
 {

@@ -203,6 +203,11 @@ const unsigned int *ks_vfs_log_readers(const struct ks_vfs *v)
 	return v->virt ? &v->virt->log.on : &none;
 }
 
+bool ks_vfs_log_is_open(const struct ks_vfs *v)
+{
+	return v->virt && __atomic_load_n(&v->virt->log.streams, __ATOMIC_RELAXED) > 0;
+}
+
 void ks_vfs_log(struct ks_vfs *v, const char *line, size_t n)
 {
 	if (v->virt)
@@ -221,6 +226,27 @@ void ks_vfs_log_notify(struct ks_vfs *v, void (*fn)(void *arg), void *arg)
 		return;
 	v->virt->log.notify_arg = arg;
 	v->virt->log.notify = fn;
+}
+
+int ks_vfs_log_tap(struct ks_vfs *v, struct ks_log_reader **out)
+{
+	return v->virt ? ks_accesslog_tap(&v->virt->log, out) : -EINVAL;
+}
+
+size_t ks_vfs_log_take(struct ks_vfs *v, struct ks_log_reader *r, char *p, size_t n)
+{
+	assert(n >= KS_LOG_TAKE_MIN);
+	return ks_accesslog_take(&v->virt->log, r, p, n);
+}
+
+void ks_vfs_log_tap_end(struct ks_vfs *v, struct ks_log_reader *r)
+{
+	ks_accesslog_tap_end(&v->virt->log, r);
+}
+
+void ks_vfs_log_untap(struct ks_vfs *v, struct ks_log_reader *r)
+{
+	ks_accesslog_untap(&v->virt->log, r);
 }
 
 bool ks_fh_is_stream(const struct ks_fh *fh)

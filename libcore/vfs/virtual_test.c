@@ -321,6 +321,91 @@ KS_TEST(log_counts_what_it_loses)
 	stop(&g);
 }
 
+struct taker {
+	struct rig *g;
+	struct ks_log_reader *tap;
+	uint64_t lines, lost;
+	char buf[KS_LOG_TAKE_MIN];
+};
+
+static void *take_all(void *arg)
+{
+	struct taker *t = arg;
+	size_t n;
+
+	while ((n = ks_vfs_log_take(t->g->v, t->tap, t->buf, sizeof(t->buf))) > 0) {
+		ks_check_eq(t->buf[n - 1], '\n');
+		for (const char *p = t->buf; p < t->buf + n;
+		     p = (char *)memchr(p, '\n', (size_t)(t->buf + n - p)) + 1) {
+			if (*p == '#')
+				t->lost += strtoul(p + 2, NULL, 10);
+			else
+				t->lines++;
+			ks_check(*p == '#' || strncmp(p, "line ", 5) == 0);
+		}
+	}
+	return NULL;
+}
+
+KS_TEST(log_tap_gets_all_lines_to_its_own_end)
+{
+	struct rig g;
+	struct taker t = { .g = &g };
+	struct ks_fh *fh[KS_LOG_READERS];
+	pthread_t thread;
+	uint64_t sent = 0;
+	char buf[100];
+
+	start(&g, "tap", 0, false);
+	ks_check_eq(ks_vfs_log_tap(g.v, &t.tap), -EINVAL);
+	stop(&g);
+	start(&g, "tap", 0, true);
+	ks_check_ok(ks_vfs_log_tap(g.v, &t.tap));
+	ks_check_eq(*ks_vfs_log_readers(g.v), 1);
+	ks_check(!ks_vfs_log_is_open(g.v));
+	/* It takes no other reader's place. */
+	for (int i = 0; i < KS_LOG_READERS; i++)
+		fh[i] = open_file(&g, "accesslog");
+	ks_check(ks_vfs_log_is_open(g.v));
+	for (int i = 0; i < KS_LOG_READERS; i++)
+		ks_vfs_release(fh[i]);
+	ks_check_ok(ks_thread_start(&thread, "taker", take_all, &t));
+	for (int i = 0; i < 20000; i++, sent++) {
+		int len = snprintf(buf, sizeof(buf), "line %d %.*s\n", i, i % 40,
+				   "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+
+		if (i == 15000)
+			ks_vfs_log_end(g.v);
+		ks_vfs_log(g.v, buf, (size_t)len);
+	}
+	ks_vfs_log_tap_end(g.v, t.tap);
+	pthread_join(thread, NULL);
+	ks_check_eq(t.lost, 0);
+	ks_check_eq(t.lines, sent);
+	ks_vfs_log_untap(g.v, t.tap);
+	ks_check_eq(*ks_vfs_log_readers(g.v), 0);
+	stop(&g);
+}
+
+KS_TEST(log_tap_that_nobody_takes_from_counts)
+{
+	struct rig g;
+	struct taker t = { .g = &g };
+	uint64_t sent = 0;
+
+	start(&g, "full", 0, true);
+	ks_check_ok(ks_vfs_log_tap(g.v, &t.tap));
+	for (int i = 0; i < 200000; i++, sent++)
+		ks_vfs_log(g.v, "line of sixteen\n", 16);
+	ks_vfs_log_tap_end(g.v, t.tap);
+	take_all(&t);
+	ks_check(t.lines >= KS_MIB / 16 - 10);
+	ks_check(t.lost > 0);
+	ks_check_eq(t.lines + t.lost, sent);
+	ks_vfs_log_untap(g.v, t.tap);
+	stop(&g);
+}
+
 static void check_counter(void *arg, const struct ks_counter *c)
 {
 	int *n = arg;
