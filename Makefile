@@ -130,7 +130,7 @@ check-mounts-tsan: ## the same
 	@$(call reports,tsan)
 # A mount takes io_uring where it can; what matters most about mounts must hold over /dev/fuse as well.
 BATS := $(wildcard $(if $(T),tests/bats/*$(T)*.bats,tests/bats/*.bats))
-bats_classic := $(filter $(addprefix tests/bats/,mounted.bats twoproc.bats crash.bats dotkiseki.bats acl.bats chattr.bats faults.bats),$(BATS))
+bats_classic := $(filter $(addprefix tests/bats/,mounted.bats twoproc.bats crash.bats dotkiseki.bats acl.bats chattr.bats squash.bats faults.bats),$(BATS))
 check-bats: tests ## the command lines, and mounts where /dev/fuse is usable
 	@$(testenv) KISEKI_SAN='$(SAN)' ./tests/run-tap -t 600 $(BATS) $(bats_classic:%=%@classic)
 check-all: ## every test, plain and under the sanitizers

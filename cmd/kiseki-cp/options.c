@@ -2,8 +2,6 @@
 /* options.c: the command line of kiseki-cp. */
 #include "base/size.h"
 #include "cp.h"
-#include <grp.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,31 +62,12 @@ static const char *set_chmod(const char *value)
 						    : NULL;
 }
 
-/* A number, or a name that @find knows. */
+/* Nothing leaves it as it is. */
 static bool parse_id(const char *text, int64_t (*find)(const char *name), int64_t *out)
 {
-	char *end;
-	unsigned long long v;
-
-	if (!*text)
-		return true;
-	v = strtoull(text, &end, 10);
-	*out = *text >= '0' && *text <= '9' && !*end && v < UINT32_MAX ? (int64_t)v : find(text);
-	return *out >= 0;
-}
-
-static int64_t find_user(const char *name)
-{
-	const struct passwd *p = getpwnam(name); /* no thread yet */
-
-	return p ? (int64_t)p->pw_uid : -1;
-}
-
-static int64_t find_group(const char *name)
-{
-	const struct group *g = getgrnam(name); /* no thread yet */
-
-	return g ? (int64_t)g->gr_gid : -1;
+	if (*text)
+		*out = find(text);
+	return !*text || *out >= 0;
 }
 
 static const char *set_chown(const char *value)
@@ -97,10 +76,10 @@ static const char *set_chown(const char *value)
 	char user[256];
 
 	snprintf(user, sizeof(user), "%.*s", (int)ks_min(n, sizeof(user)), value);
-	if (n >= sizeof(user) || !parse_id(user, find_user, &arg.uid))
+	if (n >= sizeof(user) || !parse_id(user, ks_cmd_user, &arg.uid))
 		return "there is no such user; a name or number is wanted, as USER, USER:GROUP or "
 		       ":GROUP";
-	if (value[n] && !parse_id(value + n + 1, find_group, &arg.gid))
+	if (value[n] && !parse_id(value + n + 1, ks_cmd_group, &arg.gid))
 		return "there is no such group; a name or number is wanted, as USER:GROUP or "
 		       ":GROUP";
 	return arg.uid < 0 && arg.gid < 0 ? "USER, USER:GROUP or :GROUP is wanted" : NULL;

@@ -24,6 +24,7 @@ struct mount_args {
 	/* what is mounted */
 	bool readonly, allow_other, no_allow_other, no_maintenance;
 	int atime;
+	struct ks_squash squash;
 	int64_t attr_ns, entry_ns;
 	/* memory and threads of the data plane */
 	uint64_t buffer, spill, readahead, uploads, downloads;

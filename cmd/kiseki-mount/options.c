@@ -20,10 +20,34 @@ struct mount_args arg = {
 	.downloads = 4,
 	.threads = 16,
 	.open_files = 1048576,
+	.squash = { .uid = -1, .gid = -1 },
 };
 
 static const char *const transport_names[] = { "auto", "classic", "uring", NULL };
 const char *const mount_atime_names[] = { "no", "rel", "strict", NULL };
+
+static const char *set_uid(const char *value)
+{
+	arg.squash.uid = ks_cmd_user(value);
+	return arg.squash.uid < 0 ? "a user is wanted, by name or number" : NULL;
+}
+
+static const char *set_gid(const char *value)
+{
+	arg.squash.gid = ks_cmd_group(value);
+	return arg.squash.gid < 0 ? "a group is wanted, by name or number" : NULL;
+}
+
+static const char *set_umask(const char *value)
+{
+	char *end;
+	unsigned long bits = strtoul(value, &end, 8);
+
+	arg.squash.umask = (mode_t)bits;
+	return value[0] < '0' || value[0] > '7' || *end || bits > 0777
+		       ? "an octal number is wanted, up to 777, as 027"
+		       : NULL;
+}
 
 const struct ks_opt mount_opts[] = {
 	KS_OPT_FLAG('f', "foreground", &arg.foreground,
@@ -73,6 +97,9 @@ const struct ks_opt mount_opts[] = {
 	KS_OPT_DURATION(0, "entry-timeout", &arg.entry_ns, "how long names may be believed (1s)"),
 	KS_OPT_ENUM(0, "atime", "WHEN", mount_atime_names, &arg.atime,
 		    "access times: no (default), rel, strict"),
+	KS_OPT_CALL(0, "uid", "USER", set_uid, "show everything as this user's"),
+	KS_OPT_CALL(0, "gid", "GROUP", set_gid, "show everything as this group's"),
+	KS_OPT_CALL(0, "umask", "MODE", set_umask, "permissions that nobody has, as 027"),
 	KS_OPT_FLAG(0, "no-maintenance", &arg.no_maintenance,
 		    "leave deleted data and compaction to others"),
 	KS_OPT_STRING(0, "log-file", "FILE", &arg.log_file,

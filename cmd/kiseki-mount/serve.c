@@ -191,6 +191,7 @@ static int mount_it(struct server *s)
 		.transport_must = arg.transport == TRANSPORT_URING,
 		.debug = arg.debug,
 		.export = !arg.subdir,
+		.squash = &arg.squash,
 		.fsname = arg.spec,
 		.subtype = "kiseki",
 		.mount_opts = opts,

@@ -353,4 +353,21 @@ KS_TEST(a_progress_line_fits)
 	ks_check(strlen(line) < 10);
 }
 
+KS_TEST(users_and_groups_by_name_or_number)
+{
+	static const char *const none[] = {
+		"", "-1", "1x", " 1", "4294967295", "99999999999999999999", "nobody-has-this-name"
+	};
+
+	ks_check_eq(ks_cmd_user("0"), 0);
+	ks_check_eq(ks_cmd_user("root"), 0);
+	ks_check_eq(ks_cmd_group("0"), 0);
+	ks_check_eq(ks_cmd_group("root"), 0);
+	ks_check_eq(ks_cmd_user("4294967294"), 4294967294);
+	for (size_t i = 0; i < KS_ARRAY_SIZE(none); i++) {
+		ks_check_eq(ks_cmd_user(none[i]), -1);
+		ks_check_eq(ks_cmd_group(none[i]), -1);
+	}
+}
+
 KS_TEST_MAIN()

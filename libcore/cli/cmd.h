@@ -243,6 +243,12 @@ bool ks_cmd_ask(const char *fmt, ...) KS_PRINTF(1, 2);
 /* The same for what cannot be undone: is the answer exactly @word? */
 bool ks_cmd_ask_word(const char *word, const char *fmt, ...) KS_PRINTF(2, 3);
 
+/* ---- values: id.c ---- */
+
+/* The number of a user or group, from that number or a name; -1: there is none. While no other thread runs. */
+int64_t ks_cmd_user(const char *text);
+int64_t ks_cmd_group(const char *text);
+
 /*
  * Is stderr the journal of systemd ($JOURNAL_STREAM)? Messages then begin with their priority, "<3>", which it takes off.
  * ks_cmd_log() lets the library's messages up to @max come out on stderr; ks_cmd_parse() chooses by -q and -v.

@@ -12,6 +12,12 @@
 struct ks_fuse;
 struct ks_transport_ops;
 
+/* Everything is shown as this owner's, and made as his. */
+struct ks_squash {
+	int64_t uid, gid; /* < 0: as they are */
+	mode_t umask;     /* permissions that nobody has; 0777 at most */
+};
+
 struct ks_fuse_opts {
 	struct ks_vfs *vfs;   /* borrowed */
 	int64_t attr_ns;      /* how long the kernel may believe attributes */
@@ -20,8 +26,9 @@ struct ks_fuse_opts {
 	bool single;          /* one thread: requests one after the other */
 	bool debug;           /* libfuse prints every request on stderr */
 	bool export;          /* answer "." and ".." by node id (NFS); not for subtree mounts */
-	const char *fsname;   /* the source in mountinfo, byte for byte */
-	const char *subtype;  /* "kiseki": the type is then fuse.kiseki */
+	const struct ks_squash *squash; /* NULL: all is shown as it is */
+	const char *fsname;             /* the source in mountinfo, byte for byte */
+	const char *subtype;            /* "kiseki": the type is then fuse.kiseki */
 	const char *
 		mount_opts; /* for the kernel and fusermount3, "ro,nodev,allow_other"; may be NULL */
 	const struct ks_transport_ops *transport; /* NULL: classic */

@@ -24,6 +24,8 @@ struct ks_fuse {
 	ks_ino_t root; /* shown to the kernel as node 1 */
 	double attr_s, entry_s;
 	bool export;
+	bool squashes; /* squash.c has something to do */
+	struct ks_squash squash;
 	bool direct_writes; /* the kernel keeps cached readers right beside direct writers */
 	const struct ks_transport_ops *transport;
 	struct ks_transport_opts topts;
@@ -62,6 +64,18 @@ void ks_fuse_waiting_destroy(struct ks_fuse *f); /* ends the log; nothing is ser
 /* The read of a stream that has nothing now: answered when it has, by another thread. Takes @req over. */
 void ks_fuse_wait(fuse_req_t req, struct ks_fh *fh, size_t size);
 
+/* ---- squash.c: only while f->squashes, but for the first and ks_fuse_squash_hides() ---- */
+
+void ks_fuse_squash_init(struct ks_fuse *f, const struct ks_squash *s);
+void ks_fuse_squash_stat(const struct ks_fuse *f, struct stat *st);
+/* Who makes something is another; so are its permissions (@mode has the type; may be NULL). */
+void ks_fuse_squash_maker(const struct ks_fuse *f, struct ks_ctx *c, mode_t *mode);
+/* KS_SET_* bits and values of a change. -EPERM: to another owner. */
+int ks_fuse_squash_change(const struct ks_fuse *f, uint32_t *set, struct ks_attr *in) KS_MUST_CHECK;
+/* Is there no such extended attribute on this mount? It is an ACL then, which has the owner and permissions that are stored. */
+bool ks_fuse_squash_hides(const struct ks_fuse *f, const char *name);
+void ks_fuse_squash_list(struct ks_buf *names); /* takes those away */
+
 /* ---- what every operation needs (reply.c) ---- */
 
 /* What the operation that this thread serves came to: 0, -errno; KS_FUSE_AGAIN: it will be served once more. */
@@ -84,11 +98,13 @@ static inline struct ks_fh *ks_fuse_fh(const struct fuse_file_info *fi)
 }
 
 struct ks_ctx ks_fuse_ctx(fuse_req_t req);
+/* The same for what makes something, whose owner and permissions it decides; @mode with its type, or NULL. */
+struct ks_ctx ks_fuse_ctx_maker(fuse_req_t req, mode_t *mode);
 /* @r: 0 or -errno. Gives a request back that would have blocked. */
 void ks_fuse_reply(fuse_req_t req, const struct ks_ctx *c, int r);
 void ks_fuse_reply_entry(fuse_req_t req, const struct ks_ctx *c, int r, const struct ks_attr *a);
 void ks_fuse_reply_attr(fuse_req_t req, const struct ks_ctx *c, int r, const struct ks_attr *a);
-void ks_fuse_stat(const struct ks_attr *a, struct stat *st);
+void ks_fuse_stat(const struct ks_fuse *f, const struct ks_attr *a, struct stat *st);
 void ks_fuse_entry(const struct ks_fuse *f, const struct ks_attr *a, struct fuse_entry_param *e);
 /* A buffer of this thread, page aligned, reused by every request; NULL: no memory. */
 void *ks_fuse_buffer(size_t n);

@@ -58,11 +58,13 @@ static void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_
 		.mtime_ns = ks_ts_to_ns(st->st_mtim),
 		.ctime_ns = ks_ts_to_ns(st->st_ctim),
 	};
+	uint32_t set = set_bits(to_set);
+	int r = f->squashes ? ks_fuse_squash_change(f, &set, &in) : 0;
 
 	(void)fi;
-	ks_fuse_reply_attr(
-		req, &c,
-		ks_vfs_setattr(f->vfs, &c, ks_fuse_ino(f, node), set_bits(to_set), &in, &a), &a);
+	if (r == 0)
+		r = ks_vfs_setattr(f->vfs, &c, ks_fuse_ino(f, node), set, &in, &a);
+	ks_fuse_reply_attr(req, &c, r, &a);
 }
 
 /*
@@ -91,6 +93,10 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const
 	struct ks_fuse *f = ks_fuse_of(req);
 	struct ks_ctx c = ks_fuse_ctx(req);
 
+	if (ks_fuse_squash_hides(f, name)) {
+		ks_fuse_reply(req, &c, -EOPNOTSUPP);
+		return;
+	}
 	flags &= KS_XATTR_CREATE | KS_XATTR_REPLACE;
 	if (strcmp(name, KS_ACL_ACCESS) == 0 && kills_sgid(req, f, &c, ks_fuse_ino(f, node)))
 		flags |= KS_XATTR_KILL_SGID;
@@ -118,8 +124,11 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_
 	struct ks_fuse *f = ks_fuse_of(req);
 	struct ks_ctx c = ks_fuse_ctx(req);
 	struct ks_buf b = { 0 };
+	int r = ks_fuse_squash_hides(f, name)
+			? -EOPNOTSUPP
+			: ks_vfs_getxattr(f->vfs, &c, ks_fuse_ino(f, node), name, &b);
 
-	reply_xattr(req, &c, ks_vfs_getxattr(f->vfs, &c, ks_fuse_ino(f, node), name, &b), &b, size);
+	reply_xattr(req, &c, r, &b, size);
 }
 
 static void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
@@ -127,8 +136,11 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 	struct ks_fuse *f = ks_fuse_of(req);
 	struct ks_ctx c = ks_fuse_ctx(req);
 	struct ks_buf b = { 0 };
+	int r = ks_vfs_listxattr(f->vfs, &c, ks_fuse_ino(f, node), &b);
 
-	reply_xattr(req, &c, ks_vfs_listxattr(f->vfs, &c, ks_fuse_ino(f, node), &b), &b, size);
+	if (f->squashes)
+		ks_fuse_squash_list(&b);
+	reply_xattr(req, &c, r, &b, size);
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
@@ -136,7 +148,10 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
 	struct ks_fuse *f = ks_fuse_of(req);
 	struct ks_ctx c = ks_fuse_ctx(req);
 
-	ks_fuse_reply(req, &c, ks_vfs_removexattr(f->vfs, &c, ks_fuse_ino(f, node), name));
+	ks_fuse_reply(req, &c,
+		      ks_fuse_squash_hides(f, name)
+			      ? -EOPNOTSUPP
+			      : ks_vfs_removexattr(f->vfs, &c, ks_fuse_ino(f, node), name));
 }
 
 /* ---- lsattr and chattr; the kernel has checked CAP_LINUX_IMMUTABLE ---- */

@@ -56,7 +56,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 		      struct fuse_file_info *fi)
 {
 	struct ks_fuse *f = ks_fuse_of(req);
-	struct ks_ctx c = ks_fuse_ctx(req);
+	struct ks_ctx c = ks_fuse_ctx_maker(req, &mode);
 	struct ks_open_how how = { 0 };
 	struct ks_attr a;
 	struct ks_fh *fh;
@@ -74,7 +74,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 static void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi)
 {
 	struct ks_fuse *f = ks_fuse_of(req);
-	struct ks_ctx c = ks_fuse_ctx(req);
+	struct ks_ctx c = ks_fuse_ctx_maker(req, &mode);
 	struct ks_open_how how = { .direct_io = (fi->flags & O_ACCMODE) == O_WRONLY };
 	struct ks_attr a;
 	struct ks_fh *fh;

@@ -38,7 +38,7 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
 	struct ks_fuse *f = ks_fuse_of(req);
-	struct ks_ctx c = ks_fuse_ctx(req);
+	struct ks_ctx c = ks_fuse_ctx_maker(req, &mode);
 	struct ks_attr a;
 
 	ks_fuse_reply_entry(
@@ -50,17 +50,18 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct ks_fuse *f = ks_fuse_of(req);
-	struct ks_ctx c = ks_fuse_ctx(req);
+	mode_t all = S_IFDIR | mode;
+	struct ks_ctx c = ks_fuse_ctx_maker(req, &all);
 	struct ks_attr a;
 
 	ks_fuse_reply_entry(req, &c,
-			    ks_vfs_mkdir(f->vfs, &c, ks_fuse_ino(f, parent), name, mode, &a), &a);
+			    ks_vfs_mkdir(f->vfs, &c, ks_fuse_ino(f, parent), name, all, &a), &a);
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
 	struct ks_fuse *f = ks_fuse_of(req);
-	struct ks_ctx c = ks_fuse_ctx(req);
+	struct ks_ctx c = ks_fuse_ctx_maker(req, NULL);
 	struct ks_attr a;
 
 	ks_fuse_reply_entry(
@@ -99,7 +100,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 		      const char *newname, unsigned int flags)
 {
 	struct ks_fuse *f = ks_fuse_of(req);
-	struct ks_ctx c = ks_fuse_ctx(req);
+	/* It can make a whiteout. */
+	struct ks_ctx c = ks_fuse_ctx_maker(req, NULL);
 
 	ks_fuse_reply(req, &c,
 		      ks_vfs_rename(f->vfs, &c, ks_fuse_ino(f, parent), name,

@@ -22,6 +22,16 @@ struct ks_ctx ks_fuse_ctx(fuse_req_t req)
 	return c;
 }
 
+struct ks_ctx ks_fuse_ctx_maker(fuse_req_t req, mode_t *mode)
+{
+	const struct ks_fuse *f = ks_fuse_of(req);
+	struct ks_ctx c = ks_fuse_ctx(req);
+
+	if (f->squashes)
+		ks_fuse_squash_maker(f, &c, mode);
+	return c;
+}
+
 /* What only concerns this process would tell the program a lie about its own call. */
 static int for_program(int r)
 {
@@ -51,7 +61,7 @@ void ks_fuse_reply(fuse_req_t req, const struct ks_ctx *c, int r)
 	KS_IGNORE(fuse_reply_err(req, for_program(r)));
 }
 
-void ks_fuse_stat(const struct ks_attr *a, struct stat *st)
+void ks_fuse_stat(const struct ks_fuse *f, const struct ks_attr *a, struct stat *st)
 {
 	*st = (struct stat){
 		.st_ino = a->ino,
@@ -67,6 +77,8 @@ void ks_fuse_stat(const struct ks_attr *a, struct stat *st)
 		.st_mtim = ks_ns_to_ts(a->mtime_ns),
 		.st_ctim = ks_ns_to_ts(a->ctime_ns),
 	};
+	if (f->squashes)
+		ks_fuse_squash_stat(f, st);
 }
 
 void ks_fuse_entry(const struct ks_fuse *f, const struct ks_attr *a, struct fuse_entry_param *e)
@@ -77,7 +89,7 @@ void ks_fuse_entry(const struct ks_fuse *f, const struct ks_attr *a, struct fuse
 		.attr_timeout = f->attr_s,
 		.entry_timeout = f->entry_s,
 	};
-	ks_fuse_stat(a, &e->attr);
+	ks_fuse_stat(f, a, &e->attr);
 }
 
 void ks_fuse_reply_entry(fuse_req_t req, const struct ks_ctx *c, int r, const struct ks_attr *a)
@@ -100,7 +112,7 @@ void ks_fuse_reply_attr(fuse_req_t req, const struct ks_ctx *c, int r, const str
 		ks_fuse_reply(req, c, r);
 		return;
 	}
-	ks_fuse_stat(a, &st);
+	ks_fuse_stat(ks_fuse_of(req), a, &st);
 	KS_IGNORE(fuse_reply_attr(req, &st, ks_fuse_of(req)->attr_s));
 }
 

@@ -27,8 +27,9 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn,
 	     FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
 		     FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
-		     FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR | FUSE_CAP_POSIX_ACL,
+		     FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR,
 	     true);
+	want(conn, FUSE_CAP_POSIX_ACL, !f->squashes);
 	/* The umask counts only where the directory has no default ACL, which the kernel does not look at. */
 	want(conn, FUSE_CAP_DONT_MASK, true);
 	/* Version 1 leaves to us what the kernel does better, since it sees CAP_FSETID. */
@@ -120,6 +121,7 @@ int ks_fuse_new(struct ks_fuse **out, const struct ks_fuse_opts *o)
 		f->attr_s = (double)o->attr_ns / 1e9;
 		f->entry_s = (double)o->entry_ns / 1e9;
 		f->export = o->export && f->root == KS_ROOT_INO;
+		ks_fuse_squash_init(f, o->squash);
 		f->direct_writes = kernel_has_direct_writes();
 		f->transport = o->transport ? o->transport : &ks_transport_classic;
 		f->topts = (struct ks_transport_opts){ .must = o->transport_must,
