@@ -41,7 +41,8 @@ static const struct ks_cmd as_tool = {
 		    "kiseki-mount -o ro,allow_other photos:/2024 /mnt/2024\n"
 		    "kiseki-mount -f --log-file=/var/log/k.log /srv/k/meta.db /mnt/k",
 	.opts = mount_opts,
-	.common = KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_CONFIG,
+	.common = KS_CMD_QUIET | KS_CMD_VERBOSE | KS_CMD_JSON | KS_CMD_CONFIG | KS_CMD_YES |
+		  KS_CMD_BATCH,
 	.min_args = 1,
 	.max_args = 2,
 	.features = features,
@@ -121,23 +122,77 @@ static int absolute(const char **path)
 	return 0;
 }
 
+/* What a line of fstab cannot say, or nobody would answer for. */
+static void check_fstab_options(void)
+{
+	static const char *const not_there[] = { "config", "log-format" };
+
+	if (!arg.update_fstab)
+		return;
+	for (size_t i = 0; i < KS_ARRAY_SIZE(not_there); i++) {
+		if (ks_cmd_given(not_there[i]))
+			ks_cmd_usage("--update-fstab: a line of fstab cannot have --%s",
+				     not_there[i]);
+	}
+	if (arg.foreground || arg.debug)
+		ks_cmd_usage("--update-fstab is for mounts in the background, not with -f or -d");
+	if (!ks_common.yes)
+		ks_cmd_must_ask("--yes writes fstab without asking");
+}
+
+/* The summary, once it is mounted; @pid 0: it was already. */
+static void tell(int pid, const char *fstab)
+{
+	json_t *j = json_object();
+
+	if (j && ks_json_name(j, "mountpoint", arg.mountpoint, strlen(arg.mountpoint)) == 0 && pid)
+		json_object_set_new(j, "pid", json_integer(pid));
+	if (j && fstab)
+		json_object_set_new(j, "fstab", json_string(fstab));
+	ks_json_summary_all(j);
+}
+
 static int run(void)
 {
-	int pid = (int)getpid();
-	json_t *j;
-	int r;
+	const char *fstab = NULL;
+	int pid, r;
 
 	if (arg.foreground)
 		return mount_serve(-1);
 	r = mount_in_background(&pid);
-	if (r < 0)
+	if (r < 0) {
+		mount_fstab_abort();
 		return r;
-	j = json_object();
-	if (j && ks_json_name(j, "mountpoint", arg.mountpoint, strlen(arg.mountpoint)) == 0)
-		json_object_set_new(j, "pid", json_integer(pid));
-	ks_json_summary_all(j);
+	}
+	r = mount_fstab_commit(&fstab);
+	tell(pid, r == 0 ? fstab : NULL);
 	ks_cmd_say("Mounted '%s' on %s (pid %d)", arg.spec, arg.mountpoint, pid);
-	return 0;
+	return r;
+}
+
+/* There is nothing to mount. */
+static int mounted_already(void)
+{
+	const char *fstab = NULL;
+	int r = mount_fstab_prepare();
+
+	ks_cmd_note("%s: '%s' is mounted already", arg.mountpoint, arg.spec);
+	if (r == 0)
+		r = mount_fstab_commit(&fstab);
+	if (r == 0 && fstab)
+		tell(0, fstab);
+	return r;
+}
+
+static int prepare(void)
+{
+	int r = absolute(&arg.log_file);
+
+	if (r == 0)
+		r = absolute(&arg.access_log);
+	if (r == 0)
+		r = absolute(&arg.spill_dir);
+	return r;
 }
 
 int main(int argc, char **argv)
@@ -147,25 +202,24 @@ int main(int argc, char **argv)
 	int n = ks_cmd_parse(is_helper ? &as_helper : &as_tool, argc, argv, &args);
 	int r = enter_namespace();
 
+	check_fstab_options();
 	if (r == 0)
 		r = find_volume(n == 2 ? args[0] : NULL);
 	if (r == 0)
+		r = prepare();
+	if (r == 0)
 		r = mount_check_where(args[n - 1]);
-	if (r == 1) {
-		ks_cmd_note("%s: '%s' is mounted already", arg.mountpoint, arg.spec);
-		return ks_cmd_exit(0);
-	}
+	if (r == 1)
+		return ks_cmd_exit(mounted_already());
 	if (r == 0)
-		r = absolute(&arg.log_file);
-	if (r == 0)
-		r = absolute(&arg.access_log);
-	if (r == 0)
-		r = absolute(&arg.spill_dir);
+		r = mount_fstab_prepare();
 	if (r == 0)
 		r = mount_log_open();
 	if (r == 0)
 		r = mount_access_open();
 	if (r == 0 && !helper.fake)
 		r = run();
+	else
+		mount_fstab_abort();
 	return ks_cmd_exit(r);
 }

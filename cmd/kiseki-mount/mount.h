@@ -15,7 +15,7 @@ enum atime_mode { ATIME_NO, ATIME_REL, ATIME_STRICT };
 
 struct mount_args {
 	/* how it runs */
-	bool foreground, debug, single, if_not_mounted;
+	bool foreground, debug, single, if_not_mounted, update_fstab;
 	uint64_t threads;
 	int transport; /* enum transport_mode */
 	int64_t ready_ns;
@@ -44,6 +44,16 @@ extern const char *const mount_atime_names[]; /* by enum atime_mode */
 const char *mount_o(const char *value);
 /* What -o said wins over configuration files, which are read after the command line. */
 void mount_o_again(void);
+/* What this command line asks for, "a,b=c" as -o takes it, with absolute paths; "defaults": nothing. */
+int mount_words(struct ks_buf *out) KS_MUST_CHECK;
+
+/*
+ * fstab.c: --update-fstab; without it nothing happens. The first step reads the file, asks, and writes a new one; the second puts that in its place, the third
+ * drops it. *result: "added", "replaced", "unchanged"; NULL: it was not asked for.
+ */
+int mount_fstab_prepare(void) KS_MUST_CHECK;
+int mount_fstab_commit(const char **result) KS_MUST_CHECK;
+void mount_fstab_abort(void);
 
 /* where.c: is the mount point one? 0; 1: it is mounted already, and that is wanted; -errno, raised. */
 int mount_check_where(const char *dir) KS_MUST_CHECK;

@@ -61,6 +61,8 @@ const struct ks_opt mount_opts[] = {
 	KS_OPT_FLAG(0, "no-allow-other", &arg.no_allow_other, "keep other users out, also as root"),
 	KS_OPT_FLAG(0, "if-not-mounted", &arg.if_not_mounted,
 		    "succeed if this volume is mounted there already"),
+	KS_OPT_FLAG_CMD(0, "update-fstab", &arg.update_fstab,
+			"add or replace its line in /etc/fstab; asks"),
 	KS_OPT_DURATION(0, "ready-timeout", &arg.ready_ns,
 			"give up if not usable by then (default 30s)"),
 	KS_OPT_GROUP("Memory and threads"),
@@ -205,6 +207,8 @@ static const char *one_option(char *word)
 		return NULL;
 	if (eq)
 		*eq++ = '\0';
+	if (strcmp(word, "update-fstab") == 0 || strcmp(word, "update_fstab") == 0)
+		return "--update-fstab is no mount option";
 	quiet = ks_fail_quiet(true);
 	r = ks_opt_apply(mount_opts, word, eq);
 	ks_fail_quiet(quiet);
@@ -215,12 +219,12 @@ static const char *one_option(char *word)
 
 #define O_MAX 64
 
-/* String options borrow their values for ever. */
-static char *lent[2 * O_MAX];
+/* String options borrow their values for ever; the words are read up to three times. */
+static char *lent[3 * O_MAX];
 static size_t nlent;
 
-/* One argument of -o, "a,b=c"; NULL, or what is wrong. */
-static const char *apply(const char *value)
+/* Each word of one argument of -o, "a,b=c"; the text that @fn returned, or NULL. */
+static const char *each_word(const char *value, const char *(*fn)(char *word))
 {
 	char *copy = lent[nlent++] = strdup(value);
 	const char *why = copy ? NULL : "out of memory";
@@ -241,7 +245,7 @@ static const char *apply(const char *value)
 		}
 		from = end ? NULL : from + 1;
 		*to++ = '\0';
-		why = *word ? one_option(word) : NULL;
+		why = *word ? fn(word) : NULL;
 		word = to;
 	}
 	return why;
@@ -255,7 +259,7 @@ const char *mount_o(const char *value)
 	if (ngiven == KS_ARRAY_SIZE(given))
 		return "too many -o";
 	given[ngiven++] = value;
-	return apply(value);
+	return each_word(value, one_option);
 }
 
 void mount_o_again(void)
@@ -263,5 +267,68 @@ void mount_o_again(void)
 	ks_buf_clear(&arg.kernel_opts);
 	/* They were right the first time. */
 	for (size_t i = 0; i < ngiven; i++)
-		KS_IGNORE(apply(given[i]) != NULL);
+		KS_IGNORE(each_word(given[i], one_option) != NULL);
+}
+
+/* ---- the command line as words ---- */
+
+static struct ks_buf words;
+
+/* The same path wherever the word is read. */
+static const char *absolute_value(const char *name, const char *value)
+{
+	static const struct {
+		const char *name, *alias;
+		const char **path; /* main() has made it absolute */
+	} paths[] = {
+		{ "log-file", "log_file", &arg.log_file },
+		{ "access-log", "access_log", &arg.access_log },
+		{ "spill-dir", "spill_dir", &arg.spill_dir },
+	};
+
+	for (size_t i = 0; i < KS_ARRAY_SIZE(paths); i++) {
+		if (strcmp(name, paths[i].name) == 0 || strcmp(name, paths[i].alias) == 0)
+			return *paths[i].path;
+	}
+	return value;
+}
+
+static int add_word(const char *name, const char *value)
+{
+	const char *p = value ? absolute_value(name, value) : "";
+	int r = ks_buf_printf(&words, "%s%s%s", words.n ? "," : "", name, value ? "=" : "");
+
+	for (; r == 0 && *p; p++)
+		r = ks_buf_printf(&words, "%s%c", *p == ',' || *p == '\\' ? "\\" : "", *p);
+	return r;
+}
+
+static const char *add_given_word(char *word)
+{
+	char *eq = strchr(word, '=');
+
+	if (eq)
+		*eq++ = '\0';
+	return add_word(word, eq) < 0 ? "out of memory" : NULL;
+}
+
+int mount_words(struct ks_buf *out)
+{
+	const char *value, *why = NULL;
+	int r = 0;
+
+	for (const struct ks_opt *o = mount_opts; r == 0 && o->kind != KS_OPT_K_END; o++) {
+		if (!o->name || o->value == &arg.update_fstab || !ks_cmd_given_value(o, &value))
+			continue;
+		/* mount(8) and others know it by this word. */
+		r = add_word(o->value == &arg.readonly ? "ro" : o->name, value);
+	}
+	/* Behind them: they win here, too. */
+	for (size_t i = 0; r == 0 && !why && i < ngiven; i++)
+		why = each_word(given[i], add_given_word);
+	if (r == 0 && !why && words.n == 0)
+		r = ks_buf_printf(&words, "defaults");
+	*out = words;
+	words = (struct ks_buf){ 0 };
+	return why ? -ENOMEM : r;
 }

@@ -206,7 +206,7 @@ char *ks_asprintf(const char *fmt, ...)
 	return n < 0 ? NULL : p;
 }
 
-static int write_whole(int fd, const struct ks_buf *b)
+int ks_buf_to_fd(const struct ks_buf *b, int fd)
 {
 	for (size_t done = 0; done < b->n;) {
 		ssize_t n = write(fd, b->p + done, b->n - done);
@@ -231,7 +231,7 @@ int ks_buf_to_file(const struct ks_buf *b, const char *path)
 	fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return ks_fail(-errno, "write %s", tmp);
-	r = write_whole(fd, b);
+	r = ks_buf_to_fd(b, fd);
 	if (r == 0 && rename(tmp, path) < 0)
 		r = -errno;
 	if (r < 0) {

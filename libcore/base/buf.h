@@ -17,6 +17,7 @@ int ks_buf_append(struct ks_buf *b, const void *p, size_t n) KS_MUST_CHECK;
 int ks_buf_printf(struct ks_buf *b, const char *fmt, ...) KS_MUST_CHECK KS_PRINTF(2, 3);
 /* NUL-terminates without counting the NUL. */
 int ks_buf_cstr(struct ks_buf *b, const char **out) KS_MUST_CHECK;
+int ks_buf_to_fd(const struct ks_buf *b, int fd) KS_MUST_CHECK; /* all of it, or -errno */
 /* Replaces the file at @path, or makes it: who reads it finds the old content or the new, whole. Raised. */
 int ks_buf_to_file(const struct ks_buf *b, const char *path) KS_MUST_CHECK;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* text.c: UTF-8 and base64. */
+/* text.c: UTF-8, base64, and words of lists of mounts. */
 #include "base/text.h"
 #include <errno.h>
 
@@ -80,4 +80,20 @@ int ks_base64_decode(const char *text, size_t n, unsigned char *out, size_t *len
 	}
 	*len = k;
 	return 0;
+}
+
+void ks_unescape_octal(char *s)
+{
+	char *o = s;
+
+	for (; *s; s++) {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' &&
+		    s[3] >= '0' && s[3] <= '7') {
+			*o++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
+			s += 3;
+		} else {
+			*o++ = *s;
+		}
+	}
+	*o = '\0';
 }

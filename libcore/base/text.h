@@ -14,4 +14,7 @@ void ks_base64(const void *data, size_t n, char *out);
 /* The bytes of @n characters; *len of them; @out has room for n / 4 * 3. -EINVAL: not base64 as ks_base64() writes it. */
 int ks_base64_decode(const char *text, size_t n, unsigned char *out, size_t *len) KS_MUST_CHECK;
 
+/* In place: a word of mountinfo or fstab, where blanks, newlines and backslashes are written as \ooo. */
+void ks_unescape_octal(char *s);
+
 #endif

@@ -123,6 +123,24 @@ KS_TEST(options_stand_behind_operands_too)
 	ks_check(!ks_cmd_given("count"));
 }
 
+KS_TEST(what_was_given_with_which_value)
+{
+	const char *value;
+	char **args;
+
+	parse(ARGV(W("--size=4k"), W("-f"), W("--size=8k")), &args);
+	for (const struct ks_opt *o = opts; o->kind != KS_OPT_K_END; o++) {
+		bool given = ks_cmd_given_value(o, &value);
+
+		ks_check_eq(given,
+			    o->name && (!strcmp(o->name, "size") || !strcmp(o->name, "flag")));
+		if (given && o->value == &got.size)
+			ks_check_str(value, "8k");
+		else if (given)
+			ks_check(!value);
+	}
+}
+
 /* Runs the parser in a child; its exit status, its output in @out. */
 static int in_child(char **argv, int which_fd, char *out, size_t size)
 {

@@ -186,6 +186,7 @@ static void take_option(int got, const char *value)
 	if (why)
 		ks_cmd_usage("option '-%c': %s", o->letter, why);
 	ks_cli.source[i] = KS_FROM_COMMAND;
+	ks_cli.text[i] = value;
 	/* A dispatcher's are meant for what it runs, too. */
 	if (o->env && ks_cli.cmd->common & KS_CMD_NO_PARSE_AFTER)
 		KS_IGNORE(setenv(o->env, value, 1) < 0); /* then only it has them */
@@ -355,6 +356,17 @@ bool ks_cmd_given(const char *name)
 	for (int i = 0; i < ks_cli.nopts; i++) {
 		if (ks_cli.opts[i]->name && strcmp(ks_cli.opts[i]->name, name) == 0)
 			return ks_cli.source[i] == KS_FROM_COMMAND;
+	}
+	return false;
+}
+
+bool ks_cmd_given_value(const struct ks_opt *o, const char **value)
+{
+	for (int i = 0; i < ks_cli.nopts; i++) {
+		if (ks_cli.opts[i] == o && ks_cli.source[i] == KS_FROM_COMMAND) {
+			*value = ks_cli.text[i];
+			return true;
+		}
 	}
 	return false;
 }

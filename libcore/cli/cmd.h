@@ -217,6 +217,8 @@ int ks_typo_distance(const char *a, const char *b);
 int ks_cmd_default(void *unused, const char *key, const char *value) KS_MUST_CHECK;
 /* Was the option given on the command line (not in the environment or a file)? */
 bool ks_cmd_given(const char *name);
+/* The same of an entry of the tool's table; *value: as it was written there last, NULL: without one. */
+bool ks_cmd_given_value(const struct ks_opt *o, const char **value);
 
 /* SIGINT or SIGTERM came: finish cleanly and soon. A second SIGINT ends the process at once. */
 bool ks_cmd_stopped(void);

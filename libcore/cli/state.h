@@ -16,6 +16,7 @@ struct ks_cli_state {
 	char **args;
 	const struct ks_opt *opts[KS_CLI_OPTS_MAX]; /* the tool's, then the common ones */
 	enum ks_opt_source source[KS_CLI_OPTS_MAX];
+	const char *text[KS_CLI_OPTS_MAX]; /* the last value on the command line */
 	int nopts;
 	int ncommon; /* index of the first common one */
 	bool show_version;

@@ -4,6 +4,7 @@
 #include "base/array.h"
 #include "base/buf.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "volume/volume.h"
 #include <errno.h>
 #include <stdio.h>
@@ -11,23 +12,6 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
-
-/* A word of mountinfo, in place: blanks, newlines and backslashes are written as \ooo there. */
-static void unescape(char *s)
-{
-	char *o = s;
-
-	for (; *s; s++) {
-		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' &&
-		    s[3] >= '0' && s[3] <= '7') {
-			*o++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
-			s += 3;
-		} else {
-			*o++ = *s;
-		}
-	}
-	*o = '\0';
-}
 
 /* "id parent MAJOR:MINOR root DIR options [fields] - TYPE SPEC SUPER": 1 when it is ours, 0 when not. */
 static int parse(char *line, struct ks_mount_entry *e)
@@ -52,8 +36,8 @@ static int parse(char *line, struct ks_mount_entry *e)
 	}
 	if (!word)
 		return 0;
-	unescape(word);
-	unescape(spec);
+	ks_unescape_octal(word);
+	ks_unescape_octal(spec);
 	user = super ? strstr(super, "user_id=") : NULL;
 	*e = (struct ks_mount_entry){ .dir = strdup(word),
 				      .spec = strdup(spec),

@@ -348,6 +348,36 @@ with_sbin() {
 	'
 }
 
+@test "fstab: what --update-fstab writes is what mount(8) mounts" {
+	format
+	printf '[photos]\nmeta = %s\n' "$V" >kiseki.conf
+	export KISEKI_CONFIG=$T/kiseki.conf LIBMOUNT_FSTAB=$T/fstab
+	mkdir a 'b c'
+	with_sbin '
+		kiseki-mount -q --yes --update-fstab --readahead=32M -o nofail,_netdev,nosuid photos "$T/a"
+		kiseki-mount -q --yes --update-fstab --read-only -o "log-file=$T/a\\,b" "$V" "$T/b c"
+		for i in 1 2; do
+			echo "text $i" >"$T/a/file$i"
+			# It is known to be mounted already.
+			mount --fstab "$T/fstab" -a
+			[ "$(mounted "$T/a" | wc -l)" -eq 1 ]
+			[ "$(mounted "$T/b\\\\040c" | wc -l)" -eq 1 ]
+			umount "$T/a"
+			umount "$T/b c"
+			mount --fstab "$T/fstab" "$T/a"
+			mounted "$T/a" | grep -q "^photos .*nosuid"
+			grep -q "\"readahead\":33554432" "$T/a/.kiseki/config"
+			mount --fstab "$T/fstab" -a
+			mounted "$T/b\\\\040c" | grep -q "^$V ro"
+			[ "$(cat "$T/b c/file$i")" = "text $i" ]
+			[ -e "$T/a,b" ]
+			rm "$T/a,b"
+		done
+		umount "$T/a" "$T/b c"
+	'
+	[ "$(wc -l <fstab)" -eq 2 ]
+}
+
 @test "fstab: systemd takes the lines as they are" {
 	local generator=/lib/systemd/system-generators/systemd-fstab-generator unit
 	[ -x "$generator" ] || skip "no systemd-fstab-generator"
