@@ -119,7 +119,7 @@ check-tsan: ## the same under the thread sanitizer
 	@$(call tsan) check
 # What a daemon reports nobody sees but in a file. One that is killed while it looks for leaks on its way out leaves a line about registers.
 reports = ! cat build/$(1)/report.* 2>/dev/null | grep -v 'Unable to get registers from thread' | grep .
-mounts := mounted twoproc crash cp fsck gc acl chattr dotkiseki trash compact clone
+mounts := mounted twoproc crash cp fsck gc acl chattr dotkiseki accesslog trash compact clone
 check-mounts-asan: ## the tests with mounts, and what works beside them, under the sanitizers
 	@rm -f build/asan/report.*
 	@$(call asan,:log_path=$(CURDIR)/build/asan/report) check-bats BATS='$(mounts:%=tests/bats/%.bats)'
