@@ -142,22 +142,6 @@ static int find(struct entry *out)
 
 /* ---- this mount ---- */
 
-/* What names the volume wherever the line is read, also for "mount -a", which compares it with what is mounted. */
-static int name_volume(void)
-{
-	static const char scheme[] = "sqlite://";
-	const struct ks_volume_ref *ref = &arg.ref;
-	const char *volume = ref->name ? ref->name : ref->meta_url;
-
-	if (strstr(arg.spec, "://") || (arg.spec[0] == '/' && !ref->mountpoint))
-		return 0;
-	if (strncmp(volume, scheme, strlen(scheme)) == 0)
-		volume += strlen(scheme);
-	arg.spec =
-		ks_asprintf("%s%s%s", volume, arg.subdir ? ":" : "", arg.subdir ? arg.subdir : "");
-	return arg.spec ? 0 : -ENOMEM;
-}
-
 /* Does the line say the same already? */
 static bool says_so(const struct entry *e, const char *options)
 {
@@ -313,9 +297,7 @@ int mount_fstab_prepare(void)
 
 	if (!arg.update_fstab)
 		return 0;
-	r = name_volume();
-	if (r == 0)
-		r = mount_words(&words);
+	r = mount_words(&words);
 	if (r == 0)
 		r = ks_buf_cstr(&words, &options);
 	if (r == 0)

@@ -80,6 +80,29 @@ static int enter_namespace(void)
 	return 0;
 }
 
+/*
+ * What names the volume wherever it is read: in mountinfo, by which other tools find it from the mount point, and in fstab. mount -a compares the two, byte for byte: names, URLs
+ * and full paths stay as they were written.
+ */
+static int name_source(const char *operand)
+{
+	static const char scheme[] = "sqlite://";
+	const struct ks_volume_ref *ref = &arg.ref;
+	const char *volume = ref->name ? ref->name : ref->meta_url;
+
+	arg.spec = operand ? operand : ref->spec;
+	if (!ref->mountpoint && (ref->name || strstr(arg.spec, "://") || arg.spec[0] == '/'))
+		return 0;
+	if (strncmp(volume, scheme, strlen(scheme)) == 0)
+		volume += strlen(scheme);
+	/* A path that could be taken for VOLUME:/PATH. */
+	if (!ref->name && strchr(volume, ':'))
+		volume = ref->shown_url;
+	arg.spec =
+		ks_asprintf("%s%s%s", volume, arg.subdir ? ":" : "", arg.subdir ? arg.subdir : "");
+	return arg.spec ? 0 : -ENOMEM;
+}
+
 static int find_volume(const char *operand)
 {
 	struct ks_volume_find find = { .config = ks_common.config, .defaults = ks_cmd_default };
@@ -96,13 +119,11 @@ static int find_volume(const char *operand)
 		free(arg.subdir);
 		arg.subdir = NULL;
 	}
-	/* mount -a compares the source in mountinfo with fstab's, byte for byte. */
-	arg.spec = operand ? operand : arg.ref.spec;
 	if (arg.allow_other && arg.no_allow_other)
 		return ks_fail(-EINVAL, "--allow-other and --no-allow-other exclude each other");
 	if (arg.debug)
 		arg.foreground = true;
-	return 0;
+	return name_source(operand);
 }
 
 /* Relative paths mean the directory we were started in; the mount leaves it. */

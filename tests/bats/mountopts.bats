@@ -187,3 +187,19 @@ has_threads() { [ "$(threads_of "$1" "$2")" -eq "$3" ]; }
 	[ "$status" -ne 0 ]
 	jq -e '.unmounted == []' .out
 }
+
+@test "kiseki-mount: a volume by a relative path is found from its mount point, wherever one is" {
+	requires jq
+	mkdir -p here/m "odd:dir/m"
+	for d in here odd:dir; do
+		cd "$T/$d"
+		kiseki-format -q v.db
+		kiseki-mount -q v.db m
+		cd /
+		[ "$(kiseki-status --json "$T/$d/m" | jq -r .volume.name)" = v ]
+		kiseki-ls "$T/$d/m"
+		# mount(8)'s -a finds its line by it.
+		! findmnt -n -o SOURCE "$T/$d/m" | grep -q '^v'
+		kiseki-umount -q "$T/$d/m"
+	done
+}
