@@ -328,7 +328,7 @@ KS_TEST(people_can_read_the_views)
 	ks_engine_close(e);
 }
 
-/* ---- the log, which is read from a mapping of its first 16 MiB ---- */
+/* ---- the log, of which the first 16 MiB are kept in memory ---- */
 
 static sqlite3 *through(const char *vfs)
 {
@@ -396,7 +396,7 @@ KS_TEST(a_log_is_read_back_whatever_its_length)
 	other = through("unix");
 	fill_log(w, 0, 40);
 	check_log(r, 0, 40);
-	/* Longer than what is mapped. */
+	/* Longer than what is kept. */
 	fill_log(w, 1, 300);
 	ks_check(log_length() > 20 * (off_t)KS_MIB);
 	check_log(r, 1, 300);

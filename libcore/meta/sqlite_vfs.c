@@ -14,9 +14,9 @@
  * price of a dozen reads, and of an interrupt to every CPU. Here the size is looked at, and a mapping that is not much shorter than the file is left alone. SQLite reads what lies
  * beyond a mapping.
  *
- * The log is read from a mapping, which saves a system call for each page; and what a connection writes to it is mapped soon afterwards, so that it stays in memory: the
- * kernel gives up pages that nobody maps first, and a log is in the cache only for having been written. Otherwise, after other programs have read much, each page of the newest
- * metadata is a read of the disk. A frame that a reader looks for is there as long as it has its snapshot, so the file does not end before it.
+ * What is written to the log is mapped soon afterwards, and never looked at: that keeps it in memory. The kernel gives up pages that nobody maps first, and a log is in the
+ * cache only for having been written. Otherwise, after other programs have read much, each page of the newest metadata is a read of the disk. It is read with system calls all the
+ * same: one that fails is an error, where a mapping would be the end of the process.
  *
  * Source: sqlite.org/fileformat2.html section 4, "The Write-Ahead Log".
  */
@@ -52,8 +52,8 @@ struct file {
 	uint64_t salt;         /* of the last one */
 	bool in_frame;         /* the write before was a frame's header */
 	bool commits;          /* that frame's, it is one that commits */
-	char *map;             /* LOG_WINDOW bytes; NULL: not mapped */
-	sqlite3_int64 size;    /* the file has so many at least */
+	const char *name;      /* SQLite's */
+	char *map;             /* LOG_WINDOW bytes, made with the first step; NULL: not mapped */
 	sqlite3_int64 staying; /* up to here what was written is mapped */
 			       /* The real file follows, aligned. */
 };
@@ -91,15 +91,32 @@ static int real_write(sqlite3_file *real, const void *p, int n, sqlite3_int64 of
 	}
 }
 
-/* A log begins anew at its begin: the pages behind are those of the file still. */
+/* A descriptor of the log may be closed: SQLite has no locks on it. */
+static void map_log(struct file *l)
+{
+	int fd = open(l->name, O_RDONLY | O_CLOEXEC);
+	void *p;
+
+	if (fd < 0)
+		return;
+	p = mmap(NULL, (size_t)LOG_WINDOW, PROT_READ, MAP_SHARED, fd, 0);
+	close(fd);
+	if (p != MAP_FAILED)
+		l->map = p;
+}
+
+/* A hint. When the log begins anew at its begin, the pages behind are those of the file still. */
 static void stay(struct file *l, sqlite3_int64 end)
 {
 	sqlite3_int64 to = ks_min(end, LOG_WINDOW) / LOG_STEP * LOG_STEP;
 
-	l->size = ks_max(l->size, end);
-	if (!l->map || to <= l->staying)
+	if (to <= l->staying)
 		return;
-	KS_IGNORE(madvise(l->map + l->staying, (size_t)(to - l->staying), MADV_POPULATE_READ) < 0);
+	if (!l->map)
+		map_log(l);
+	if (l->map)
+		KS_IGNORE(madvise(l->map + l->staying, (size_t)(to - l->staying),
+				  MADV_POPULATE_READ) < 0);
 	l->staying = to;
 }
 
@@ -174,32 +191,11 @@ static int real_read(sqlite3_file *f, void *p, int n, sqlite3_int64 off)
 	return rc == SQLITE_IOERR_CORRUPTFS ? SQLITE_IOERR_READ : rc;
 }
 
-/* NULL: it is to be read. */
-static const char *mapped(struct file *l, int n, sqlite3_int64 off)
-{
-	sqlite3_file *real = real_file(&l->base);
-
-	if (!l->map || off + n > LOG_WINDOW)
-		return NULL;
-	/* It has grown. */
-	if (off + n > l->size && real->pMethods->xFileSize(real, &l->size) != SQLITE_OK)
-		l->size = 0;
-	return off + n <= l->size ? l->map + off : NULL;
-}
-
 static int log_read(sqlite3_file *f, void *p, int n, sqlite3_int64 off)
 {
-	struct file *l = (struct file *)(void *)f;
-	int rc = flush(l);
-	const char *from;
+	int rc = flush((struct file *)(void *)f);
 
-	if (rc != SQLITE_OK)
-		return rc;
-	from = mapped(l, n, off);
-	if (!from)
-		return real_read(f, p, n, off);
-	memcpy(p, from, (size_t)n);
-	return SQLITE_OK;
+	return rc == SQLITE_OK ? real_read(f, p, n, off) : rc;
 }
 
 static int log_truncate(sqlite3_file *f, sqlite3_int64 size)
@@ -208,7 +204,6 @@ static int log_truncate(sqlite3_file *f, sqlite3_int64 size)
 	sqlite3_file *real = real_file(f);
 	int rc = flush(l);
 
-	l->size = ks_min(l->size, size);
 	l->staying = ks_min(l->staying, size / LOG_STEP * LOG_STEP);
 	return rc == SQLITE_OK ? real->pMethods->xTruncate(real, size) : rc;
 }
@@ -387,20 +382,6 @@ bool ks_sqlite_log_headers(sqlite3 *db, uint64_t *n, uint64_t *salt)
 	return true;
 }
 
-/* Without it, it is read as usual. Its locks are the database's: closing it gives up none. */
-static void map_log(struct file *l, const char *name)
-{
-	int fd = open(name, O_RDONLY | O_CLOEXEC);
-	void *p;
-
-	if (fd < 0)
-		return;
-	p = mmap(NULL, (size_t)LOG_WINDOW, PROT_READ, MAP_SHARED, fd, 0);
-	close(fd);
-	if (p != MAP_FAILED)
-		l->map = p;
-}
-
 static int vfs_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *out)
 {
 	const sqlite3_io_methods *m;
@@ -417,8 +398,7 @@ static int vfs_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags
 		return rc;
 	f->pMethods = flags & SQLITE_OPEN_WAL ? &log_methods : &db_methods;
 	assert(m && (flags & SQLITE_OPEN_WAL || m->iVersion >= 3));
-	if (rc == SQLITE_OK && flags & SQLITE_OPEN_WAL && name)
-		map_log((struct file *)(void *)f, name);
+	((struct file *)(void *)f)->name = name;
 	return rc;
 }
 
