@@ -203,3 +203,20 @@ has_threads() { [ "$(threads_of "$1" "$2")" -eq "$3" ]; }
 		kiseki-umount -q "$T/$d/m"
 	done
 }
+
+# missing PID: of the mapped code of the program and of SQLite, how many KiB are not in memory
+missing() {
+	awk '/^[0-9a-f]+-/ { code = $2 == "r-xp" && $6 ~ /\/(kiseki-mount|libsqlite3)/; next }
+		code && $1 == "Size:" { size += $2; n++ } code && $1 == "Rss:" { rss += $2 } END { print n ? size - rss : "none" }' "/proc/$1/smaps"
+}
+is_resident() { [ "$(missing "$1")" = 0 ]; }
+
+@test "kiseki-mount: the code of a mount is in memory before it is needed" {
+	requires fuse jq
+	format
+	mount_at "$M"
+	pid=$(kiseki-status --json "$V" | jq -r '.sessions[0].pid')
+	[ "$(missing "$pid")" != none ]
+	wait_for is_resident "$pid"
+	limit 60 kiseki-umount -q "$M"
+}
