@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memfs [-Pr] [-p MiB] MOUNTPOINT: the least a FUSE file system can do, as the ceiling of `make bench`: all in memory that was
+ * memfs [-Prb] [-p MiB] MOUNTPOINT: the least a FUSE file system can do, as the ceiling of `make bench`: all in memory that was
  * touched beforehand, libfuse's low-level operations and its own loop over /dev/fuse, no metadata store, no checksums, no locks
  * worth the name. What it does not need for the bench it does not have. Runs in the foreground until unmounted.
  *
  *	-P	the kernel checks permissions, which costs a GETATTR of the directory after every change of it
- *	-r	requests over io_uring (Kiseki's transport), direct I/O on write-only opens, no FLUSH: the best one can ask for
+ *	-r	requests over io_uring (Kiseki's transport)
+ *	-b	direct I/O on write-only opens, no FLUSH: with -r the best one can ask for
  */
 #define FUSE_USE_VERSION 314
 #include "fuse/uring.h"
@@ -23,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static bool rings;
+static bool rings, best;
 static struct ks_uring *ring;
 
 enum { PIECE = 128 << 10, BUCKETS = 1 << 20, PIECES_MAX = 10 };
@@ -290,7 +291,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 {
 	struct fuse_entry_param e;
 
-	fi->direct_io = rings && (fi->flags & O_ACCMODE) == O_WRONLY;
+	fi->direct_io = best && (fi->flags & O_ACCMODE) == O_WRONLY;
 	if (add(req, parent, name, S_IFREG | (mode & 07777), &e, true))
 		fuse_reply_create(req, &e, fi);
 }
@@ -349,7 +350,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	pthread_mutex_lock(&mu);
 	nodes[ino]->opened++;
 	pthread_mutex_unlock(&mu);
-	fi->direct_io = rings && (fi->flags & O_ACCMODE) == O_WRONLY;
+	fi->direct_io = best && (fi->flags & O_ACCMODE) == O_WRONLY;
 	fuse_reply_open(req, fi);
 }
 
@@ -368,7 +369,7 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	(void)ino;
 	(void)fi;
 	/* ENOSYS: the kernel does not ask again. */
-	fuse_reply_err(req, rings ? ENOSYS : 0);
+	fuse_reply_err(req, best ? ENOSYS : 0);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
@@ -580,16 +581,18 @@ int main(int argc, char **argv)
 	size_t mib = 1600;
 	int c, r;
 
-	while ((c = getopt(argc, argv, "Prp:")) != -1 && c != '?') {
+	while ((c = getopt(argc, argv, "Prbp:")) != -1 && c != '?') {
 		if (c == 'P')
 			args.argc = 5;
 		else if (c == 'r')
 			rings = true;
+		else if (c == 'b')
+			best = true;
 		else
 			mib = strtoul(optarg, NULL, 10);
 	}
 	if (c != -1 || argc - optind != 1 || mib == 0) {
-		fputs("usage: memfs [-Pr] [-p MiB] MOUNTPOINT\n", stderr);
+		fputs("usage: memfs [-Prb] [-p MiB] MOUNTPOINT\n", stderr);
 		return 64;
 	}
 	pool_pieces = (mib << 20) / PIECE;
