@@ -40,11 +40,13 @@ mount_disk() {
 # only_full FILE: what programs have said; nothing but that the disk is full
 only_full() { ! grep -v 'No space left on device' "$1"; }
 
-# fill COMMAND...: until it has failed three times in a row; its argument is a number
+# fill COMMAND...: until it has failed three times in a row; its argument is a number that it has not had
+number=0
 fill() {
-	local i bad=0
-	for ((i = 1; i < 20000 && bad < 3; i++)); do
-		if "$@" "$i" 2>>"$T/said"; then bad=0; else bad=$((bad + 1)); fi
+	local bad=0 end=$((number + 4000))
+	while [ $number -lt $end ] && [ $bad -lt 3 ]; do
+		number=$((number + 1))
+		if "$@" $number 2>>"$T/said"; then bad=0; else bad=$((bad + 1)); fi
 	done
 	[ "$bad" -eq 3 ]
 }
@@ -67,9 +69,12 @@ full() {
 	done
 	sync "$M/keep/1"
 	fill big_file
-	dd if=/dev/zero of="$D/others" bs=4k 2>/dev/null || true
-	# What fits into the log and the database's last pages still does.
-	fill new_file
+	# What fits into the log and the database's last pages still does. What is freed late, of files that did not fit, others take as well.
+	for n in 1 2 3 4 5 6 7 8; do
+		dd if=/dev/zero bs=4k >>"$D/others" 2>/dev/null || true
+		! fill new_file || break
+	done
+	[ $n -lt 8 ]
 	run_ok helper crashwriter --seed 4 --ops 20 --errors ENOSPC "$M/c" "$T/log.unused"
 	only_full "$T/said"
 	grep -q 'its disk is full' "$T/log.mount"
