@@ -14,6 +14,13 @@ struct ks_owner ks_owner_of(const struct stat *place)
 				  .gid = place->st_gid };
 }
 
+struct ks_owner ks_owner_of_path(const char *place)
+{
+	struct stat st;
+
+	return stat(place, &st) == 0 ? ks_owner_of(&st) : (struct ks_owner){ 0 };
+}
+
 void ks_owner_give(const struct ks_owner *o, int fd)
 {
 	if (o->give)

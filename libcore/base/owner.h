@@ -20,6 +20,8 @@ struct ks_owner {
 
 /* Of what is made in, or beside, @place. */
 struct ks_owner ks_owner_of(const struct stat *place);
+struct ks_owner ks_owner_of_path(
+	const char *place); /* one that cannot be looked at: it stays ours */
 /* The file @fd, made by us with O_EXCL. As well as it goes. */
 void ks_owner_give(const struct ks_owner *o, int fd);
 /* mkdirat(2), and the directory is theirs. 0 or -errno. */

@@ -39,16 +39,9 @@ static int lock_file_open(const struct ks_meta *m, const char *name, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
-static struct ks_owner owner_of(const char *like)
-{
-	struct stat st;
-
-	return stat(like, &st) == 0 ? ks_owner_of(&st) : (struct ks_owner){ 0 };
-}
-
 static int lock_dir_make(const struct ks_meta *m, const char *db)
 {
-	struct ks_owner o = owner_of(db);
+	struct ks_owner o = ks_owner_of_path(db);
 	/* Who may open a lock's file may hold the lock. */
 	int r = ks_owner_mkdir(&o, AT_FDCWD, m->locks, 0700);
 
@@ -58,7 +51,7 @@ static int lock_dir_make(const struct ks_meta *m, const char *db)
 static int lock_file_make(const struct ks_meta *m, const char *name)
 {
 	int fd = lock_file_open(m, name, O_CREAT | O_EXCL);
-	struct ks_owner o = owner_of(m->locks);
+	struct ks_owner o = ks_owner_of_path(m->locks);
 
 	if (fd >= 0)
 		ks_owner_give(&o, fd);

@@ -113,16 +113,13 @@ static int reserve_open(struct ks_sqlite *sq, bool make)
 	int how = O_WRONLY | O_NOFOLLOW | O_CLOEXEC;
 	int fd = make ? open(sq->reserve_path, how | O_CREAT | O_EXCL, 0600) : -1;
 	struct ks_owner o;
-	struct stat st;
 
 	if (make && fd < 0 && errno != EEXIST)
 		return -1;
 	if (fd < 0)
 		return open(sq->reserve_path, how);
-	if (stat(sq->path, &st) == 0) {
-		o = ks_owner_of(&st);
-		ks_owner_give(&o, fd);
-	}
+	o = ks_owner_of_path(sq->path);
+	ks_owner_give(&o, fd);
 	return fd;
 }
 
