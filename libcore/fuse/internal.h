@@ -110,5 +110,7 @@ void ks_fuse_entry(const struct ks_fuse *f, const struct ks_attr *a, struct fuse
 void *ks_fuse_buffer(size_t n);
 /* reply_buffer() of the classic transport, also for one that has fallen back to it. NULL: not in a thread of its loop. */
 void *ks_classic_reply_buffer(size_t *size);
+/* A reply is about to be written to /dev/fuse. */
+void ks_classic_before_reply(void);
 
 #endif

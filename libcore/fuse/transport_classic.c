@@ -13,9 +13,12 @@
  * A thread that has served parks when enough others are reading. An operation may take long (a cold read, fsync, a lock): the supervisor, which is the thread in run(),
  * looks every millisecond, while there is work, whether requests wait and nobody finishes any, and unparks one. Without work it sleeps.
  *
- * One client that asks brief things one after the other, as most programs do with names and attributes, is served by one thread, which looks out for the next request for
- * a moment (linger.h) before it sleeps: nobody has to be woken. The first request that is not brief, or that another one waits behind, ends that.
+ * One client that asks brief things one after the other, as most programs do with names and attributes, is served by one thread, on the client's own CPU, to which it gives way
+ * (follow.h, giveway.h): no other CPU has to be woken. Where it may not do that, it looks out for the next request for a moment (linger.h) before it sleeps, which saves one
+ * of two wake-ups. The first request that is not brief, or that another one waits behind, ends that.
  */
+#include "fuse/follow.h"
+#include "fuse/giveway.h"
 #include "fuse/internal.h"
 #include "fuse/linger.h"
 #include <linux/fuse.h>
@@ -26,15 +29,14 @@
 #include <stdlib.h>
 
 #define THREADS 16
-#define TICK_NS KS_NS_PER_MS
-#define IDLE_TICKS 50 /* after so many without a request the supervisor sleeps */
+#define IDLE_TICKS 30 /* after so many without a request the supervisor sleeps */
 #define READ_MAX 4096 /* a READ request is shorter */
 #define READERS 3
 #define IN_A_ROW 16 /* brief requests, with none waiting behind them: there is one client */
+#define CROWD                                                                                      \
+	10 /* brief requests behind which others waited: it is not alone. The kernel lets 8 go before FORGETs that wait */
+#define CROWDED 512 /* so many brief requests more, after others wanted the CPU */
 #define BACKLOG 4   /* turns with requests waiting before another thread helps */
-
-/* Of the request that this thread serves. */
-static __thread const struct fuse_buf *tls_buf;
 
 struct loop;
 
@@ -44,6 +46,12 @@ struct worker {
 	sem_t unpark;
 	bool reading; /* atomic */
 	bool ended;   /* atomic */
+	struct ks_giver giver;
+
+	/* The thread's own. */
+	struct fuse_buf buf;
+	struct ks_linger linger;
+	struct ks_follow follow;
 };
 
 struct loop {
@@ -54,11 +62,13 @@ struct loop {
 	unsigned int nreading; /* atomic */
 	uint64_t served;       /* atomic: requests finished */
 	uint64_t begun;        /* atomic: requests taken */
-	unsigned int in_a_row; /* atomic: brief requests since the last other one */
-	bool stop;             /* atomic */
-	int err;               /* atomic */
-	bool asleep;           /* atomic: the supervisor waits for wake without a timer */
+	int in_a_row;          /* atomic: brief requests since the last other one */
+	unsigned int crowd; /* atomic: brief requests, one after the other, with others waiting */
+	bool stop;          /* atomic */
+	int err;            /* atomic */
+	bool asleep;        /* atomic: the supervisor waits for wake without a timer */
 	sem_t wake;
+	struct ks_giveway giveway;
 
 	pthread_mutex_t mu;
 	unsigned int n;         /* [mu] threads started */
@@ -66,6 +76,8 @@ struct loop {
 	struct worker **parked; /* [mu] a stack */
 	struct worker *workers; /* [mu] */
 };
+
+static __thread struct worker *tls_worker;
 
 static bool over(struct loop *l)
 {
@@ -154,25 +166,66 @@ static bool one_client(const struct loop *l)
 	return __atomic_load_n(&l->in_a_row, __ATOMIC_RELAXED) >= IN_A_ROW;
 }
 
-/* From now on READERS threads read. */
-static void end_row(struct loop *l)
+/* From now on READERS threads read. @more brief requests than usual are needed for the next row. */
+static void end_row(struct loop *l, int more)
 {
-	if (__atomic_exchange_n(&l->in_a_row, 0, __ATOMIC_RELAXED) < IN_A_ROW)
+	if (__atomic_exchange_n(&l->in_a_row, -more, __ATOMIC_RELAXED) < IN_A_ROW)
 		return;
 	for (unsigned int i = 1; i < READERS && add_reader(l); i++)
 		;
 }
 
 /* The next request is there, or it is time to sleep. */
-static void look_out(struct loop *l, struct ks_linger *g)
+static void look_out(struct worker *w)
 {
-	bool go = ks_linger_begin(g);
+	struct loop *l = w->l;
+	bool works = ks_giveway_works(&l->giveway);
+	bool go = works ? ks_giveway_begin(&l->giveway, &w->giver) : ks_linger_begin(&w->linger);
 
 	/* Others want the CPU: who sleeps in the kernel comes before them when it is woken. */
 	if (!go)
-		end_row(l);
-	while (go && !requests_wait(l))
-		go = ks_linger_go_on(g) && !over(l);
+		end_row(l, CROWDED);
+	while (go && !works && !requests_wait(l))
+		go = ks_linger_go_on(&w->linger) && !over(l);
+}
+
+/* As any other thread of the loop. */
+static void settle(struct worker *w)
+{
+	ks_giveway_end(&w->l->giveway, &w->giver);
+	ks_follow_end(&w->follow);
+}
+
+/* 0: nobody waits for an answer. */
+static pid_t pid_of(const struct fuse_buf *buf)
+{
+	return (pid_t)((const struct fuse_in_header *)buf->mem)->pid;
+}
+
+/* Before the request is served. */
+static void take_place(struct worker *w)
+{
+	const struct fuse_in_header *in = w->buf.mem;
+
+	if (!one_client(w->l)) {
+		settle(w);
+	} else if (ks_giveway_works(&w->l->giveway)) {
+		ks_follow(&w->follow, pid_of(&w->buf));
+		if (!ks_giveway_may(in->opcode))
+			ks_giveway_end(&w->l->giveway, &w->giver);
+	}
+}
+
+void ks_classic_before_reply(void)
+{
+	struct worker *w = tls_worker;
+
+	if (!w)
+		return;
+	/* The client may go on now, before this thread does. */
+	ks_giveway_done(&w->giver);
+	if (one_client(w->l))
+		ks_giveway_begin(&w->l->giveway, &w->giver);
 }
 
 /* A request is there. */
@@ -187,10 +240,13 @@ static void note_request(struct loop *l, const struct fuse_buf *buf, unsigned in
 		sem_post(&l->wake);
 	wait = l->max > 1 && requests_wait(l);
 	/* What comes behind one that is only told may be the same client's. */
-	if (kind == TOLD || (kind == BRIEF && !wait))
-		__atomic_add_fetch(&l->in_a_row, 1, __ATOMIC_RELAXED);
+	if (kind == BRIEF && !wait)
+		__atomic_store_n(&l->crowd, 0, __ATOMIC_RELAXED);
+	if (kind == LONG ||
+	    (kind == BRIEF && wait && __atomic_add_fetch(&l->crowd, 1, __ATOMIC_RELAXED) > CROWD))
+		end_row(l, 0);
 	else
-		end_row(l);
+		__atomic_add_fetch(&l->in_a_row, 1, __ATOMIC_RELAXED);
 	if (!wait || __atomic_load_n(&l->nreading, __ATOMIC_RELAXED) > 0) {
 		*backlog = 0;
 	} else if (++*backlog >= BACKLOG) {
@@ -199,46 +255,64 @@ static void note_request(struct loop *l, const struct fuse_buf *buf, unsigned in
 	}
 }
 
+static int receive(struct worker *w)
+{
+	struct loop *l = w->l;
+	int r;
+
+	__atomic_add_fetch(&l->nreading, 1, __ATOMIC_RELAXED);
+	if (one_client(l))
+		look_out(w);
+	__atomic_store_n(&w->reading, true, __ATOMIC_RELEASE);
+	r = over(l) ? -EINTR : fuse_session_receive_buf(l->se, &w->buf);
+	__atomic_store_n(&w->reading, false, __ATOMIC_RELEASE);
+	__atomic_sub_fetch(&l->nreading, 1, __ATOMIC_RELAXED);
+	return r;
+}
+
 static void *serve(void *arg)
 {
 	struct worker *w = arg;
 	struct loop *l = w->l;
-	struct fuse_buf buf = { 0 };
-	struct ks_linger linger = { 0 };
 	unsigned int backlog = 0;
 	sigset_t set;
 	int r = 0;
 
-	tls_buf = &buf;
+	tls_worker = w;
+	ks_giveway_enter(&w->giver);
 	/* Interrupts the read at the end. */
 	sigemptyset(&set);
 	sigaddset(&set, KS_FUSE_STOP_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 	while (!over(l)) {
-		if (__atomic_load_n(&l->nreading, __ATOMIC_RELAXED) >=
-		    (one_client(l) ? 1 : READERS)) {
+		bool row = one_client(l);
+		bool enough =
+			__atomic_load_n(&l->nreading, __ATOMIC_RELAXED) >= (row ? 1 : READERS);
+
+		if (!row || enough)
+			settle(w);
+		if (enough) {
 			park(l, w);
 			continue;
 		}
-		__atomic_add_fetch(&l->nreading, 1, __ATOMIC_RELAXED);
-		if (one_client(l))
-			look_out(l, &linger);
-		__atomic_store_n(&w->reading, true, __ATOMIC_RELEASE);
-		r = over(l) ? -EINTR : fuse_session_receive_buf(l->se, &buf);
-		__atomic_store_n(&w->reading, false, __ATOMIC_RELEASE);
-		__atomic_sub_fetch(&l->nreading, 1, __ATOMIC_RELAXED);
+		r = receive(w);
 		if (r == -EINTR || r == -EAGAIN)
 			continue;
 		if (r <= 0) {
 			stop_all(l, r);
 			break;
 		}
-		note_request(l, &buf, &backlog);
-		ks_fuse_process(l->f, &buf);
+		note_request(l, &w->buf, &backlog);
+		take_place(w);
+		ks_giveway_serve(&w->giver);
+		ks_fuse_process(l->f, &w->buf);
+		ks_giveway_done(&w->giver);
+		ks_follow_answered(&w->follow, pid_of(&w->buf));
 		__atomic_add_fetch(&l->served, 1, __ATOMIC_RELAXED);
 	}
-	tls_buf = NULL;
-	free(buf.mem);
+	settle(w);
+	tls_worker = NULL;
+	free(w->buf.mem);
 	__atomic_store_n(&w->ended, true, __ATOMIC_RELEASE);
 	return NULL;
 }
@@ -246,7 +320,7 @@ static void *serve(void *arg)
 /* Until the session ends. */
 static void supervise(struct loop *l)
 {
-	struct timespec tick = { .tv_nsec = TICK_NS };
+	const struct timespec tick = ks_ns_to_ts(KS_GIVEWAY_TICK_NS);
 	uint64_t begun = 0, served = 0;
 	int idle = 0;
 
@@ -258,7 +332,7 @@ static void supervise(struct loop *l)
 		if (s == served && b != s && __atomic_load_n(&l->nreading, __ATOMIC_RELAXED) == 0 &&
 		    requests_wait(l))
 			add_reader(l);
-		idle = b == begun && b == s ? idle + 1 : 0;
+		idle = !ks_giveway_tick(&l->giveway) && b == begun && b == s ? idle + 1 : 0;
 		begun = b;
 		served = s;
 		if (idle < IDLE_TICKS) {
@@ -272,6 +346,15 @@ static void supervise(struct loop *l)
 		__atomic_store_n(&l->asleep, false, __ATOMIC_RELEASE);
 		idle = 0;
 	}
+	ks_giveway_stop(&l->giveway);
+}
+
+/* Of a thread that gives way. */
+static bool request_waits(void *arg)
+{
+	const struct worker *w = arg;
+
+	return requests_wait(w->l);
 }
 
 static void end_workers(struct loop *l)
@@ -310,8 +393,10 @@ static int run_threads(struct ks_fuse *f, struct fuse_session *se, unsigned int 
 	l.workers = calloc(max, sizeof(*l.workers));
 	l.parked = calloc(max, sizeof(struct worker *));
 	sem_init(&l.wake, 0, 0);
+	ks_giveway_init(&l.giveway);
 	for (unsigned int i = 0; l.workers && i < max; i++) {
 		l.workers[i].l = &l;
+		ks_giveway_add(&l.giveway, &l.workers[i].giver, request_waits, &l.workers[i]);
 		sem_init(&l.workers[i].unpark, 0, 0);
 	}
 	if (l.workers && l.parked) {
@@ -326,6 +411,7 @@ static int run_threads(struct ks_fuse *f, struct fuse_session *se, unsigned int 
 	}
 	for (unsigned int i = 0; l.workers && i < max; i++)
 		sem_destroy(&l.workers[i].unpark);
+	ks_giveway_destroy(&l.giveway);
 	sem_destroy(&l.wake);
 	pthread_mutex_destroy(&l.mu);
 	free(l.workers);
@@ -336,10 +422,12 @@ static int run_threads(struct ks_fuse *f, struct fuse_session *se, unsigned int 
 void *ks_classic_reply_buffer(size_t *size)
 {
 	/* A READ is decoded when it is served, and was much shorter: one large buffer for each thread, not two. */
-	if (!tls_buf || tls_buf->size > READ_MAX)
+	const struct fuse_buf *buf = tls_worker ? &tls_worker->buf : NULL;
+
+	if (!buf || buf->size > READ_MAX)
 		return NULL;
-	*size = malloc_usable_size(tls_buf->mem) - READ_MAX;
-	return (char *)tls_buf->mem + READ_MAX;
+	*size = malloc_usable_size(buf->mem) - READ_MAX;
+	return (char *)buf->mem + READ_MAX;
 }
 
 static int run_single(struct ks_fuse *f, struct fuse_session *se)
@@ -359,12 +447,33 @@ static int run_single(struct ks_fuse *f, struct fuse_session *se)
 	return r < 0 && r != -EINTR ? r : 0;
 }
 
+static ssize_t io_read(int fd, void *buf, size_t n, void *userdata)
+{
+	(void)userdata;
+	return read(fd, buf, n);
+}
+
+static ssize_t io_writev(int fd, struct iovec *iov, int n, void *userdata)
+{
+	(void)userdata;
+	ks_classic_before_reply();
+	return writev(fd, iov, n);
+}
+
 static int run(struct fuse_session *se, struct ks_transport_opts *o)
 {
+	static const struct fuse_custom_io io = { .writev = io_writev, .read = io_read };
 	struct ks_fuse *f = ks_container_of(o, struct ks_fuse, topts);
+	int r;
 
 	if (o->single)
 		return run_single(f, se);
+	/* Another transport that has fallen back to this one has its own, and says when a reply leaves. */
+	r = f->transport == &ks_transport_classic
+		    ? fuse_session_custom_io(se, &io, fuse_session_fd(se))
+		    : 0;
+	if (r < 0)
+		return ks_fail(r, "libfuse does not let its replies be seen");
 	return run_threads(f, se, o->threads ? o->threads : THREADS);
 }
 

@@ -26,6 +26,8 @@ static ssize_t io_writev(int fd, struct iovec *iov, int n, void *userdata)
 {
 	struct ks_fuse *f = userdata;
 
+	/* In case the classic loop has taken over. */
+	ks_classic_before_reply();
 	return ks_uring_writev(f->topts.arg, fd, iov, n);
 }
 

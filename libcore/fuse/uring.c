@@ -25,6 +25,7 @@
  */
 #define FUSE_USE_VERSION 312
 #include "fuse/uring.h"
+#include "fuse/giveway.h"
 #include "fuse/linger.h"
 
 #include "base/clock.h"
@@ -84,6 +85,7 @@ struct queue {
 	pthread_t thread;
 	bool started;
 	struct ks_linger linger;
+	struct ks_giver giver;
 	uint64_t efd_value;
 	struct entry *ent;
 	unsigned int lost; /* entries that the kernel did not take */
@@ -105,6 +107,9 @@ struct ks_uring {
 	const char *why_not;
 	struct queue *q;
 	struct ks_workers *workers;
+	struct ks_giveway giveway;
+	pthread_t watch; /* ticks for it */
+	bool watching;
 	_Atomic bool on, refused, stop;
 	_Atomic int err;         /* it had to be given up */
 	struct ks_spell failing; /* commands */
@@ -352,6 +357,14 @@ static void failed(struct queue *q, struct entry *e, int res)
 	}
 }
 
+static uint32_t opcode_of(const struct entry *e)
+{
+	struct fuse_in_header in;
+
+	memcpy(&in, e->hdr->in_out, sizeof(in));
+	return in.opcode;
+}
+
 static void complete(struct queue *q, struct entry *e, int res)
 {
 	if (!e) {
@@ -359,7 +372,11 @@ static void complete(struct queue *q, struct entry *e, int res)
 		arm_eventfd(q);
 	} else if (res == 0) {
 		e->tries = 0;
+		ks_giveway_serve(&q->giver);
+		if (!ks_giveway_may(opcode_of(e)))
+			ks_giveway_end(&q->u->giveway, &q->giver);
 		serve(e);
+		ks_giveway_done(&q->giver);
 	} else if (res == -EINTR || res == -EAGAIN) {
 		submit_entry(e, e->cmd);
 	} else if (res != -ENOTCONN && res != -ECONNABORTED && res != -ECANCELED) {
@@ -371,6 +388,8 @@ static void complete(struct queue *q, struct entry *e, int res)
  * The scheduler likes to wake a client on a CPU that is idle. Its next request then comes to that CPU's queue, whose thread's reply finds the first CPU idle, and so it goes
  * to and fro, each time with a CPU that has to be woken, which is dear in a virtual machine. A thread that looks out for its next request for a moment keeps
  * its own CPU from being idle, and the client where it is; whoever else wants the CPU is let through.
+ *
+ * Where threads may give way (giveway.h) that is not needed.
  */
 static int linger(struct queue *q)
 {
@@ -395,8 +414,10 @@ static void queue_loop(struct queue *q)
 	arm_eventfd(q);
 	while (!atomic_load_explicit(&q->u->stop, memory_order_acquire)) {
 		struct io_uring_cqe *cqe;
-		int r = served && q->u->nq > 1 ? linger(q) : 0;
+		bool lingers = served && q->u->nq > 1 && !ks_giveway_works(&q->u->giveway);
+		int r = lingers ? linger(q) : 0;
 
+		ks_giveway_begin(&q->u->giveway, &q->giver);
 		if (r >= 0 && !io_uring_cq_ready(&q->ring))
 			r = io_uring_submit_and_wait(&q->ring, 1);
 		served = false;
@@ -468,6 +489,7 @@ static void *queue_main(void *arg)
 
 	tls_queue = q;
 	bind_to_cpu(q->id);
+	ks_giveway_enter(&q->giver);
 	have = io_uring_queue_init_params(u->depth + 2, &q->ring, &p) == 0;
 	/* A child that looks at our mount must not keep it alive when we are dead (base/apart.h). */
 	if (have)
@@ -490,6 +512,7 @@ static void *queue_main(void *arg)
 	ks_mutex_unlock(&u->state);
 	if (go)
 		queue_loop(q);
+	ks_giveway_end(&u->giveway, &q->giver);
 	if (have)
 		io_uring_queue_exit(&q->ring); /* cancels what the kernel still holds */
 	return NULL;
@@ -520,6 +543,39 @@ static int queue_init(struct ks_uring *u, struct queue *q, unsigned int id)
 	return ks_thread_start(&q->thread, "ks-ring", queue_main, q);
 }
 
+/* Of a thread that gives way: the kernel has a request for it. */
+static bool request_waits(void *arg)
+{
+	const struct queue *q = arg;
+
+	return IO_URING_READ_ONCE(*q->ring.sq.kflags) & IORING_SQ_TASKRUN;
+}
+
+static void *watch(void *arg)
+{
+	struct ks_uring *u = arg;
+	const struct timespec tick = ks_ns_to_ts(KS_GIVEWAY_TICK_NS);
+
+	while (!atomic_load_explicit(&u->stop, memory_order_acquire)) {
+		if (ks_giveway_tick(&u->giveway))
+			KS_IGNORE(clock_nanosleep(CLOCK_MONOTONIC, 0, &tick, NULL));
+		else
+			ks_giveway_sleep(&u->giveway);
+	}
+	ks_giveway_stop(&u->giveway);
+	return NULL;
+}
+
+static void stop_watching(struct ks_uring *u)
+{
+	if (u->watching) {
+		ks_giveway_wake(&u->giveway);
+		pthread_join(u->watch, NULL);
+	}
+	if (u->q)
+		ks_giveway_destroy(&u->giveway);
+}
+
 static int start_queues(struct ks_uring *u)
 {
 	/* One queue per possible CPU, online or not: the kernel waits for all of them. */
@@ -535,10 +591,16 @@ static int start_queues(struct ks_uring *u)
 	u->q = calloc(u->nq, sizeof(*u->q));
 	if (!u->q)
 		return -ENOMEM;
+	ks_giveway_init(&u->giveway);
 	for (unsigned int i = 0; i < u->nq; i++) {
 		u->q[i].efd = -1;
 		pthread_mutex_init(&u->q[i].mu, NULL);
+		ks_giveway_add(&u->giveway, &u->q[i].giver, request_waits, &u->q[i]);
 	}
+	if (ks_giveway_works(&u->giveway))
+		u->watching = ks_thread_start(&u->watch, "ks-watch", watch, u) == 0;
+	if (!u->watching)
+		u->giveway.policy = -1;
 	r = ks_workers_start(&u->workers, "ks-block", (int)u->nworkers);
 	for (unsigned int i = 0; r == 0 && i < u->nq; i++) {
 		r = queue_init(u, &u->q[i], i);
@@ -702,6 +764,7 @@ void ks_uring_free(struct ks_uring *u)
 		u->stage = STAGE_REFUSED;
 	pthread_cond_broadcast(&u->cond);
 	ks_mutex_unlock(&u->state);
+	stop_watching(u);
 	for (unsigned int i = 0; u->q && i < u->nq; i++) {
 		if (!u->q[i].started)
 			continue;

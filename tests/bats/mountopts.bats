@@ -220,3 +220,25 @@ is_resident() { [ "$(missing "$1")" = 0 ]; }
 	wait_for is_resident "$pid"
 	limit 60 kiseki-umount -q "$M"
 }
+
+# The threads that serve give way to the programs they answer (fuse/giveway.h): not to everybody for ever. In one session, for the scheduler may share the CPUs out to sessions first.
+@test "kiseki-mount: programs that compute on every CPU do not keep it from serving" {
+	requires fuse
+	local i pids=()
+	format
+	limit 120 kiseki-mount -q -f "${transport[@]}" "$V" "$M" 3>&- 4>&- &
+	pids=($!)
+	wait_for mountpoint -q "$M"
+	for ((i = 0; i < 2 * $(nproc); i++)); do
+		(while :; do :; done) 3>&- 4>&- &
+		pids+=($!)
+	done
+	# shellcheck disable=SC2016
+	limit 60 bash -c 'for ((i = 0; i < 500; i++)); do : >"$1/$i" || exit 1; done' - "$M" || i=failed
+	kill -KILL "${pids[@]:1}"
+	wait "${pids[@]:1}" 2>/dev/null || true
+	[ "$i" != failed ]
+	[ "$(ls "$M" | wc -l)" -eq 500 ]
+	limit 60 kiseki-umount -q "$M"
+	wait "${pids[0]}"
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * giveway.c: who may change a thread's state, and with it its policy:
+ *
+ *	OWN -> GIVES	the thread; then it takes SCHED_IDLE
+ *	GIVES -> OWN	the thread, after it took its own policy again
+ *	GIVES -> HELPED	the tick, which then gives it its own policy, and again in every tick until it has moved: the thread may have been about to take SCHED_IDLE
+ *	HELPED -> OWN	the tick, when the pause is over
+ *
+ * A thread that finds, after it took SCHED_IDLE, that it has been helped, leaves it again.
+ */
+#include "fuse/giveway.h"
+
+#include "base/thread.h"
+
+#include <linux/fuse.h>
+#include <sched.h>
+#include <unistd.h>
+
+#define PAUSE_TICKS ((unsigned int)(KS_GIVEWAY_PAUSE_NS / KS_GIVEWAY_TICK_NS))
+#define STILL_TICKS 25 /* it has nothing to do: whoever ticks may sleep */
+
+enum { OWN, GIVES, HELPED };
+
+static bool set_policy(pid_t tid, int policy)
+{
+	struct sched_param param = { 0 };
+
+	return sched_setscheduler(tid, policy, &param) == 0;
+}
+
+/* Does a way lead back? Tried by a thread that ends. */
+static void *try_policy(void *arg)
+{
+	struct ks_giveway *g = arg;
+
+	if (!set_policy(0, SCHED_IDLE) || !set_policy(0, g->policy))
+		g->policy = -1;
+	return NULL;
+}
+
+void ks_giveway_init(struct ks_giveway *g)
+{
+	pthread_t thread;
+
+	*g = (struct ks_giveway){ .policy = sched_getscheduler(0) };
+	sem_init(&g->wake, 0, 0);
+	/* With one CPU there is no other; realtime policies are somebody's decision. */
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2 ||
+	    (g->policy != SCHED_OTHER && g->policy != SCHED_BATCH) ||
+	    ks_thread_start(&thread, "ks-try", try_policy, g) < 0)
+		g->policy = -1;
+	else
+		pthread_join(thread, NULL);
+}
+
+void ks_giveway_destroy(struct ks_giveway *g)
+{
+	sem_destroy(&g->wake);
+}
+
+void ks_giveway_add(struct ks_giveway *g, struct ks_giver *t, bool (*waits)(void *arg), void *arg)
+{
+	*t = (struct ks_giver){ .waits = waits, .arg = arg, .next = g->givers };
+	g->givers = t;
+}
+
+void ks_giveway_enter(struct ks_giver *t)
+{
+	__atomic_store_n(&t->tid, gettid(), __ATOMIC_RELEASE);
+}
+
+void ks_giveway_wake(struct ks_giveway *g)
+{
+	if (__atomic_load_n(&g->asleep, __ATOMIC_SEQ_CST) &&
+	    __atomic_exchange_n(&g->asleep, false, __ATOMIC_ACQ_REL))
+		sem_post(&g->wake);
+}
+
+bool ks_giveway_begin(struct ks_giveway *g, struct ks_giver *t)
+{
+	int state = OWN;
+
+	if (!ks_giveway_works(g))
+		return false;
+	if (!__atomic_compare_exchange_n(&t->state, &state, GIVES, false, __ATOMIC_SEQ_CST,
+					 __ATOMIC_ACQUIRE))
+		return state == GIVES;
+	ks_giveway_wake(g);
+	set_policy(0, SCHED_IDLE);
+	if (__atomic_load_n(&t->state, __ATOMIC_ACQUIRE) == GIVES &&
+	    !__atomic_load_n(&g->stopped, __ATOMIC_SEQ_CST))
+		return true;
+	set_policy(0, g->policy);
+	return false;
+}
+
+void ks_giveway_end(struct ks_giveway *g, struct ks_giver *t)
+{
+	int gives = GIVES;
+
+	if (__atomic_load_n(&t->state, __ATOMIC_RELAXED) != GIVES)
+		return;
+	set_policy(0, g->policy);
+	__atomic_compare_exchange_n(&t->state, &gives, OWN, false, __ATOMIC_ACQ_REL,
+				    __ATOMIC_RELAXED);
+}
+
+bool ks_giveway_may(uint32_t opcode)
+{
+	switch (opcode) {
+	case FUSE_LOOKUP:
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+	case FUSE_GETATTR:
+	case FUSE_READLINK:
+	case FUSE_OPEN:
+	case FUSE_READ:
+	case FUSE_WRITE:
+	case FUSE_RELEASE:
+	case FUSE_STATFS:
+	case FUSE_GETXATTR:
+	case FUSE_LISTXATTR:
+	case FUSE_OPENDIR:
+	case FUSE_READDIR:
+	case FUSE_READDIRPLUS:
+	case FUSE_RELEASEDIR:
+	case FUSE_ACCESS:
+	case FUSE_LSEEK:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* It gives way and has not moved since the last tick. */
+static void look_at(struct ks_giver *t)
+{
+	int gives = GIVES;
+	bool stuck = t->seen % 2 || t->waits(t->arg);
+
+	if (!stuck && ++t->still < STILL_TICKS)
+		return;
+	if (__atomic_compare_exchange_n(&t->state, &gives, HELPED, false, __ATOMIC_ACQ_REL,
+					__ATOMIC_RELAXED))
+		t->pause = stuck ? PAUSE_TICKS : 0;
+}
+
+static bool tick_one(const struct ks_giveway *g, struct ks_giver *t)
+{
+	unsigned int turns = __atomic_load_n(&t->turns, __ATOMIC_RELAXED);
+	bool moved = turns != t->seen;
+	bool helped = __atomic_load_n(&t->state, __ATOMIC_ACQUIRE) == HELPED;
+
+	t->seen = turns;
+	if (moved)
+		t->still = 0;
+	if (!helped && __atomic_load_n(&t->state, __ATOMIC_ACQUIRE) == OWN)
+		return false;
+	if (helped && t->pause > 0)
+		t->pause--;
+	else if (helped)
+		__atomic_store_n(&t->state, OWN, __ATOMIC_RELEASE);
+	else if (!moved)
+		look_at(t);
+	if (!moved && __atomic_load_n(&t->state, __ATOMIC_ACQUIRE) == HELPED)
+		set_policy(__atomic_load_n(&t->tid, __ATOMIC_ACQUIRE), g->policy);
+	return true;
+}
+
+bool ks_giveway_tick(struct ks_giveway *g)
+{
+	bool any = false;
+
+	for (struct ks_giver *t = g->givers; t; t = t->next)
+		any = tick_one(g, t) || any;
+	return any;
+}
+
+void ks_giveway_sleep(struct ks_giveway *g)
+{
+	__atomic_store_n(&g->asleep, true, __ATOMIC_SEQ_CST);
+	/* Who began before the flag was seen is found by this. */
+	if (!ks_giveway_tick(g))
+		KS_IGNORE(sem_wait(&g->wake) < 0);
+	__atomic_store_n(&g->asleep, false, __ATOMIC_RELEASE);
+}
+
+void ks_giveway_stop(struct ks_giveway *g)
+{
+	__atomic_store_n(&g->stopped, true, __ATOMIC_SEQ_CST);
+	for (struct ks_giver *t = g->givers; t; t = t->next)
+		if (__atomic_load_n(&t->state, __ATOMIC_SEQ_CST) != OWN)
+			set_policy(__atomic_load_n(&t->tid, __ATOMIC_ACQUIRE), g->policy);
+}

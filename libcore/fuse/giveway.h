@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * giveway.h: server threads that give way to the programs they serve.
+ *
+ * A program that is woken with its answer is put on an idle CPU rather than on the one it slept on, where the thread that answers is still running. Another CPU has to be woken for
+ * that, and once more for the next request: in a virtual machine that costs more than most requests. But a CPU whose only thread has the policy SCHED_IDLE counts as idle. So a thread
+ * that answers under this policy keeps the program on its own CPU, is preempted by it at once, and goes on when the program sleeps in its next request.
+ *
+ * Everybody else comes before such a thread as well. So it has its own policy back while it serves what others may have to wait for, and ks_giveway_tick() gives it back to one that
+ * does not get on with its work: then it gives no way for KS_GIVEWAY_PAUSE_NS.
+ *
+ * Only who has CAP_SYS_NICE, or an RLIMIT_NICE of 20, may leave SCHED_IDLE again. Without that nobody gives way.
+ */
+#ifndef KS_FUSE_GIVEWAY_H
+#define KS_FUSE_GIVEWAY_H
+
+#include "base/clock.h"
+#include "base/def.h"
+
+#include <semaphore.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#define KS_GIVEWAY_TICK_NS (2 * KS_NS_PER_MS)
+#define KS_GIVEWAY_PAUSE_NS (100 * KS_NS_PER_MS)
+
+/* One thread. Zeroed by its owner, which adds it before the thread starts. */
+struct ks_giver {
+	bool (*waits)(void *arg); /* is there work that it has not begun? Called by the tick. */
+	void *arg;
+	struct ks_giver *next;
+	pid_t tid;          /* atomic; the thread's */
+	unsigned int turns; /* atomic: odd while it serves; written by the thread */
+	int state;          /* atomic, enum in giveway.c */
+	unsigned int seen;  /* turns at the last tick; what follows is the tick's, too */
+	unsigned int still; /* ticks without a turn */
+	unsigned int pause; /* ticks until it may give way again */
+};
+
+struct ks_giveway {
+	int policy; /* of the process; < 0: nobody gives way */
+	struct ks_giver *givers;
+	bool stopped; /* atomic */
+	bool asleep;  /* atomic: who ticks waits in ks_giveway_sleep() */
+	sem_t wake;
+};
+
+/* Finds out whether threads may give way here. */
+void ks_giveway_init(struct ks_giveway *g);
+void ks_giveway_destroy(struct ks_giveway *g);
+/* Before any of the threads runs. @g, too, stays where it is. */
+void ks_giveway_add(struct ks_giveway *g, struct ks_giver *t, bool (*waits)(void *arg), void *arg);
+
+static inline bool ks_giveway_works(const struct ks_giveway *g)
+{
+	return g->policy >= 0;
+}
+
+/* ---- the thread itself ---- */
+
+void ks_giveway_enter(struct ks_giver *t); /* it runs */
+
+/* It begins to serve a request. */
+static inline void ks_giveway_serve(struct ks_giver *t)
+{
+	__atomic_store_n(&t->turns, (t->turns + 1) | 1, __ATOMIC_RELAXED);
+}
+
+/* Nobody waits for it any more. */
+static inline void ks_giveway_done(struct ks_giver *t)
+{
+	__atomic_store_n(&t->turns, (t->turns + 1) & ~1u, __ATOMIC_RELAXED);
+}
+
+/* From now on everybody comes first. False: not now, others want the CPU. */
+bool ks_giveway_begin(struct ks_giveway *g, struct ks_giver *t);
+void ks_giveway_end(struct ks_giveway *g, struct ks_giver *t);
+/* While a request of this kind is served? Not where it commits: the writer is held then, and threads are woken, which would come to a CPU that counts as idle. */
+bool ks_giveway_may(uint32_t opcode);
+
+/* ---- one thread, every KS_GIVEWAY_TICK_NS ---- */
+
+/* False: nobody gives way, and ks_giveway_sleep() returns when somebody does, or after ks_giveway_wake(). */
+bool ks_giveway_tick(struct ks_giveway *g);
+void ks_giveway_sleep(struct ks_giveway *g);
+void ks_giveway_wake(struct ks_giveway *g);
+/* Nobody gives way any more. Instead of a tick, before threads end. */
+void ks_giveway_stop(struct ks_giveway *g);
+
+#endif
