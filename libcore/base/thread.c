@@ -5,10 +5,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int ks_cond_init(pthread_cond_t *c)
 {
@@ -39,23 +41,58 @@ int ks_cond_wait(pthread_cond_t *c, pthread_mutex_t *m, int64_t deadline_ns)
 	return -r;
 }
 
+/* Where the process may run: its first thread is never bound. False: not known. */
+static bool process_cpus(cpu_set_t *set)
+{
+	return sched_getaffinity(getpid(), sizeof(*set), set) == 0;
+}
+
+void ks_thread_leave_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	if (cpu < 0 || cpu >= CPU_SETSIZE || !process_cpus(&set))
+		return;
+	CPU_CLR((size_t)cpu, &set);
+	if (CPU_COUNT(&set) > 0)
+		KS_IGNORE(sched_setaffinity(0, sizeof(set), &set) < 0);
+}
+
+/* A thread that is bound to a CPU, or gives way to others, may start one that is not and does not. */
+static void as_the_process(pthread_attr_t *attr)
+{
+	cpu_set_t cpus;
+
+	if (process_cpus(&cpus))
+		KS_IGNORE(pthread_attr_setaffinity_np(attr, sizeof(cpus), &cpus) != 0);
+	if (sched_getscheduler(0) == SCHED_IDLE && sched_getscheduler(getpid()) != SCHED_IDLE &&
+	    pthread_attr_setschedpolicy(attr, SCHED_OTHER) == 0)
+		KS_IGNORE(pthread_attr_setinheritsched(attr, PTHREAD_EXPLICIT_SCHED) != 0);
+}
+
 int ks_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg)
 {
 	static const int of_the_thread_itself[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
 	char short_name[16]; /* the kernel's limit */
 	sigset_t block;
 	sigset_t old;
+	pthread_attr_t attr;
 	pthread_t t;
 	int r;
 
+	r = pthread_attr_init(&attr);
+	if (r != 0)
+		return ks_fail(-r, "start thread '%s'", name);
+	as_the_process(&attr);
 	/* The new thread inherits the mask. A fault stays deliverable, or nobody could report it.
 	 */
 	sigfillset(&block);
 	for (size_t i = 0; i < KS_ARRAY_SIZE(of_the_thread_itself); i++)
 		sigdelset(&block, of_the_thread_itself[i]);
 	pthread_sigmask(SIG_BLOCK, &block, &old);
-	r = pthread_create(&t, NULL, fn, arg);
+	r = pthread_create(&t, &attr, fn, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
 	if (r != 0)
 		return ks_fail(-r, "start thread '%s'", name);
 	snprintf(short_name, sizeof(short_name), "%.15s", name);

@@ -39,10 +39,13 @@ int ks_cond_init(pthread_cond_t *c) KS_MUST_CHECK;
 int ks_cond_wait(pthread_cond_t *c, pthread_mutex_t *m, int64_t deadline_ns);
 
 /*
- * ks_thread_start() - the only way to start a thread: all signals blocked, named, joinable.
+ * ks_thread_start() - the only way to start a thread: all signals blocked, named, joinable, on any CPU the process may run on.
  * Never before daemonising: threads do not survive fork().
  */
 int ks_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg) KS_MUST_CHECK;
+
+/* The calling thread goes on on other CPUs than this one, if there are any: somebody waits for what is done there. */
+void ks_thread_leave_cpu(int cpu);
 
 /*
  * A fixed pool of workers over a queue. Jobs are embedded in the caller's objects.

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/tap.h"
 #include "base/thread.h"
+#include <sched.h>
 #include <signal.h>
 
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
@@ -53,6 +54,44 @@ static void *look_at_self(void *arg)
 	*ok = strcmp(name, "a-name-that-is-") == 0 && sigismember(&set, SIGTERM) == 1 &&
 	      sigismember(&set, SIGCHLD) == 1 && sigismember(&set, SIGSEGV) == 0;
 	return NULL;
+}
+
+static void *look_at_cpus(void *arg)
+{
+	cpu_set_t *set = arg;
+
+	ks_check_ok(sched_getaffinity(0, sizeof(set[0]), &set[0]));
+	ks_thread_leave_cpu(sched_getcpu());
+	ks_check_ok(sched_getaffinity(0, sizeof(set[1]), &set[1]));
+	ks_thread_leave_cpu(-1);
+	return NULL;
+}
+
+static void *bind_and_start(void *arg)
+{
+	cpu_set_t one;
+	pthread_t t;
+
+	CPU_ZERO(&one);
+	CPU_SET((size_t)sched_getcpu(), &one);
+	ks_check_ok(sched_setaffinity(0, sizeof(one), &one));
+	ks_check_ok(ks_thread_start(&t, "free", look_at_cpus, arg));
+	pthread_join(t, NULL);
+	return NULL;
+}
+
+KS_TEST(a_thread_that_is_bound_starts_others_that_are_not)
+{
+	cpu_set_t set[2], all, common;
+	pthread_t t;
+
+	ks_check_ok(sched_getaffinity(0, sizeof(all), &all));
+	ks_check_ok(ks_thread_start(&t, "bound", bind_and_start, set));
+	pthread_join(t, NULL);
+	ks_check(CPU_EQUAL(&set[0], &all));
+	/* It left the CPU it was on, if it could. */
+	CPU_AND(&common, &set[1], &all);
+	ks_check_eq(CPU_COUNT(&common), CPU_COUNT(&all) > 1 ? CPU_COUNT(&all) - 1 : 1);
 }
 
 KS_TEST(a_thread_is_named_and_takes_no_signals)

@@ -162,6 +162,36 @@ KS_TEST(after_the_stop_nobody_gives_way)
 	stop(&r);
 }
 
+static void *own_policy(void *arg)
+{
+	*(int *)arg = sched_getscheduler(0);
+	return NULL;
+}
+
+static void *give_way_and_start(void *arg)
+{
+	struct rig r;
+	pthread_t thread;
+
+	if (!start(&r))
+		return NULL;
+	ks_check(ks_giveway_begin(&r.g, &r.t));
+	ks_check_ok(ks_thread_start(&thread, "started", own_policy, arg));
+	pthread_join(thread, NULL);
+	stop(&r);
+	return NULL;
+}
+
+KS_TEST(who_is_started_by_one_that_gives_way_does_not)
+{
+	int policy = SCHED_OTHER;
+	pthread_t thread;
+
+	ks_check_ok(ks_thread_start(&thread, "gives", give_way_and_start, &policy));
+	pthread_join(thread, NULL);
+	ks_check_eq(policy, SCHED_OTHER);
+}
+
 KS_TEST(what_commits_is_not_served_while_giving_way)
 {
 	ks_check(ks_giveway_may(FUSE_LOOKUP));
@@ -203,15 +233,15 @@ KS_TEST(whatever_happens_it_ends_as_it_began)
 {
 	struct rig r;
 	pthread_t threads[2];
-	void *policy;
+	void *last;
 
 	if (!start(&r))
 		return;
 	__atomic_store_n(&work, true, __ATOMIC_RELAXED);
 	ks_check_ok(ks_thread_start(&threads[0], "watch", watch, &r));
 	ks_check_ok(ks_thread_start(&threads[1], "serve", serve, &r));
-	pthread_join(threads[1], &policy);
-	ks_check_eq((intptr_t)policy, SCHED_OTHER);
+	pthread_join(threads[1], &last);
+	ks_check_eq((intptr_t)last, SCHED_OTHER);
 	ks_giveway_stop(&r.g);
 	ks_giveway_wake(&r.g);
 	pthread_join(threads[0], NULL);

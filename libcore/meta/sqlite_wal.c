@@ -12,6 +12,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
+
+#include <sched.h>
 
 #define SOFT_FRAMES 1000u /* 2 MiB */
 /* In units of sq->log_frames, 8 MiB unless the disk is small: that much is worth stopping the writers for a moment. */
@@ -44,8 +47,10 @@ static int on_commit(void *arg, sqlite3 *db, const char *name, int frames)
 		base = 0; /* it has started over */
 	if (n - base > ks_min(SOFT_FRAMES, sq->log_frames) &&
 	    !atomic_load_explicit(&sq->ckpt_rung, memory_order_relaxed) &&
-	    !atomic_exchange(&sq->ckpt_rung, true))
+	    !atomic_exchange(&sq->ckpt_rung, true)) {
+		atomic_store_explicit(&sq->ckpt_not_on, sched_getcpu(), memory_order_relaxed);
 		ring(sq);
+	}
 	return SQLITE_OK;
 }
 
@@ -159,14 +164,21 @@ static void *ckpt_main(void *arg)
 {
 	struct ks_sqlite *sq = arg;
 	int64_t reserve_ns = ks_clock_mono_ns(), now; /* who is gone within a second needs none */
+	int left = -1;
 
 	for (;;) {
 		int bell = atomic_load(&sq->ckpt_bell);
+		int cpu;
 
 		if (atomic_load(&sq->ckpt_stop))
 			return NULL;
 		if (!atomic_load(&sq->ckpt_rung))
 			ks_sqlite_futex_wait(&sq->ckpt_bell, bell, PERIOD_NS);
+		/* The program whose changes are copied goes on on that CPU, or waits there for an answer. */
+		cpu = atomic_load_explicit(&sq->ckpt_not_on, memory_order_relaxed);
+		if (cpu != left)
+			ks_thread_leave_cpu(cpu);
+		left = cpu;
 		atomic_store(&sq->ckpt_rung, false);
 		ks_sqlite_keep_rest(sq);
 		if (atomic_exchange(&sq->wal_dirty, false) || atomic_load(&sq->ckpt_full)) {
