@@ -43,7 +43,7 @@ void ks_giveway_init(struct ks_giveway *g)
 {
 	pthread_t thread;
 
-	*g = (struct ks_giveway){ .policy = sched_getscheduler(0) };
+	*g = (struct ks_giveway){ .policy = sched_getscheduler(0), .left = -1 };
 	sem_init(&g->wake, 0, 0);
 	/* With one CPU there is no other; realtime policies are somebody's decision. */
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2 ||
@@ -61,7 +61,7 @@ void ks_giveway_destroy(struct ks_giveway *g)
 
 void ks_giveway_add(struct ks_giveway *g, struct ks_giver *t, bool (*waits)(void *arg), void *arg)
 {
-	*t = (struct ks_giver){ .waits = waits, .arg = arg, .next = g->givers };
+	*t = (struct ks_giver){ .waits = waits, .arg = arg, .next = g->givers, .cpu = -1 };
 	g->givers = t;
 }
 
@@ -153,6 +153,7 @@ static bool tick_one(const struct ks_giveway *g, struct ks_giver *t)
 	bool helped = __atomic_load_n(&t->state, __ATOMIC_ACQUIRE) == HELPED;
 
 	t->seen = turns;
+	t->moved = moved;
 	if (moved)
 		t->still = 0;
 	if (!helped && __atomic_load_n(&t->state, __ATOMIC_ACQUIRE) == OWN)
@@ -177,18 +178,85 @@ bool ks_giveway_tick(struct ks_giveway *g)
 	return any;
 }
 
-void ks_giveway_sleep(struct ks_giveway *g)
+/* Who ticks does not come between a thread and the program it gives way to. */
+static void keep_away(struct ks_giveway *g)
+{
+	int cpu = -1;
+
+	for (const struct ks_giver *t = g->givers; t; t = t->next) {
+		int its = __atomic_load_n(&t->cpu, __ATOMIC_RELAXED);
+
+		if (!t->moved || its < 0)
+			continue;
+		if (its == g->left)
+			return;
+		cpu = its;
+	}
+	if (cpu < 0)
+		return;
+	ks_thread_leave_cpu(cpu);
+	g->left = cpu;
+}
+
+static bool is_stopped(const struct ks_giveway *g)
+{
+	return __atomic_load_n(&g->stopped, __ATOMIC_SEQ_CST);
+}
+
+/* False: there is nothing to watch. */
+static bool look(struct ks_giveway *g)
+{
+	bool more = ks_giveway_tick(g);
+
+	return (g->also && g->also(g->arg)) || more;
+}
+
+static void sleep_(struct ks_giveway *g)
 {
 	__atomic_store_n(&g->asleep, true, __ATOMIC_SEQ_CST);
-	/* Who began before the flag was seen is found by this. */
-	if (!ks_giveway_tick(g))
+	/* What came before the flag was seen is found by this. */
+	if (!look(g) && !is_stopped(g))
 		KS_IGNORE(sem_wait(&g->wake) < 0);
 	__atomic_store_n(&g->asleep, false, __ATOMIC_RELEASE);
+}
+
+static void *watch(void *arg)
+{
+	struct ks_giveway *g = arg;
+	const struct timespec tick = ks_ns_to_ts(KS_GIVEWAY_TICK_NS);
+
+	while (!is_stopped(g)) {
+		if (look(g)) {
+			keep_away(g);
+			KS_IGNORE(clock_nanosleep(CLOCK_MONOTONIC, 0, &tick, NULL));
+		} else {
+			sleep_(g);
+		}
+	}
+	return NULL;
+}
+
+int ks_giveway_start(struct ks_giveway *g, bool (*also)(void *arg), void *arg)
+{
+	int r;
+
+	g->also = also;
+	g->arg = arg;
+	r = ks_thread_start(&g->thread, "ks-watch", watch, g);
+	g->running = r == 0;
+	if (r < 0)
+		g->policy = -1;
+	return r;
 }
 
 void ks_giveway_stop(struct ks_giveway *g)
 {
 	__atomic_store_n(&g->stopped, true, __ATOMIC_SEQ_CST);
+	if (g->running) {
+		ks_giveway_wake(g);
+		pthread_join(g->thread, NULL);
+		g->running = false;
+	}
 	for (struct ks_giver *t = g->givers; t; t = t->next)
 		if (__atomic_load_n(&t->state, __ATOMIC_SEQ_CST) != OWN)
 			set_policy(__atomic_load_n(&t->tid, __ATOMIC_ACQUIRE), g->policy);

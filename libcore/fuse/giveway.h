@@ -6,7 +6,7 @@
  * that, and once more for the next request: in a virtual machine that costs more than most requests. But a CPU whose only thread has the policy SCHED_IDLE counts as idle. So a thread
  * that answers under this policy keeps the program on its own CPU, is preempted by it at once, and goes on when the program sleeps in its next request.
  *
- * Everybody else comes before such a thread as well. So it has its own policy back while it serves what others may have to wait for, and ks_giveway_tick() gives it back to one that
+ * Everybody else comes before such a thread as well. So it has its own policy back while it serves what others may have to wait for, and a watching thread gives it back to one that
  * does not get on with its work: then it gives no way for KS_GIVEWAY_PAUSE_NS.
  *
  * Only who has CAP_SYS_NICE, or an RLIMIT_NICE of 20, may leave SCHED_IDLE again. Without that nobody gives way.
@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/def.h"
 
+#include <pthread.h>
 #include <semaphore.h>
 #include <stdbool.h>
 #include <sys/types.h>
@@ -32,7 +33,9 @@ struct ks_giver {
 	pid_t tid;          /* atomic; the thread's */
 	unsigned int turns; /* atomic: odd while it serves; written by the thread */
 	int state;          /* atomic, enum in giveway.c */
+	int cpu;            /* atomic: the one it is bound to; < 0: none */
 	unsigned int seen;  /* turns at the last tick; what follows is the tick's, too */
+	bool moved;         /* since the one before */
 	unsigned int still; /* ticks without a turn */
 	unsigned int pause; /* ticks until it may give way again */
 };
@@ -41,8 +44,13 @@ struct ks_giveway {
 	int policy; /* of the process; < 0: nobody gives way */
 	struct ks_giver *givers;
 	bool stopped; /* atomic */
-	bool asleep;  /* atomic: who ticks waits in ks_giveway_sleep() */
+	bool asleep;  /* atomic: the watching thread waits for wake */
 	sem_t wake;
+	bool (*also)(void *arg);
+	void *arg;
+	pthread_t thread;
+	bool running;
+	int left; /* the watching thread's: the CPU it keeps away from; < 0: none */
 };
 
 /* Finds out whether threads may give way here. */
@@ -56,9 +64,24 @@ static inline bool ks_giveway_works(const struct ks_giveway *g)
 	return g->policy >= 0;
 }
 
+/*
+ * Starts the thread that watches, every KS_GIVEWAY_TICK_NS while somebody gives way. It also calls @also (may be NULL), and goes on while that says so; without both it sleeps until
+ * ks_giveway_wake().
+ */
+int ks_giveway_start(struct ks_giveway *g, bool (*also)(void *arg), void *arg) KS_MUST_CHECK;
+void ks_giveway_wake(struct ks_giveway *g);
+/* Ends that thread, if it runs; nobody gives way any more. Before the threads end. */
+void ks_giveway_stop(struct ks_giveway *g);
+
 /* ---- the thread itself ---- */
 
 void ks_giveway_enter(struct ks_giver *t); /* it runs */
+
+/* It is bound to a CPU, or to none any more (< 0). */
+static inline void ks_giveway_bound(struct ks_giver *t, int cpu)
+{
+	__atomic_store_n(&t->cpu, cpu, __ATOMIC_RELAXED);
+}
 
 /* It begins to serve a request. */
 static inline void ks_giveway_serve(struct ks_giver *t)
@@ -78,13 +101,9 @@ void ks_giveway_end(struct ks_giveway *g, struct ks_giver *t);
 /* While a request of this kind is served? Not where it commits: the writer is held then, and threads are woken, which would come to a CPU that counts as idle. */
 bool ks_giveway_may(uint32_t opcode);
 
-/* ---- one thread, every KS_GIVEWAY_TICK_NS ---- */
+/* ---- for the thread that watches, and tests ---- */
 
-/* False: nobody gives way, and ks_giveway_sleep() returns when somebody does, or after ks_giveway_wake(). */
+/* False: nobody gives way. */
 bool ks_giveway_tick(struct ks_giveway *g);
-void ks_giveway_sleep(struct ks_giveway *g);
-void ks_giveway_wake(struct ks_giveway *g);
-/* Nobody gives way any more. Instead of a tick, before threads end. */
-void ks_giveway_stop(struct ks_giveway *g);
 
 #endif

@@ -217,14 +217,12 @@ static void *serve(void *arg)
 	return (void *)(intptr_t)sched_getscheduler(0);
 }
 
-static void *watch(void *arg)
+static void *tick(void *arg)
 {
 	struct rig *r = arg;
 
-	while (!__atomic_load_n(&r->g.stopped, __ATOMIC_ACQUIRE)) {
-		if (!ks_giveway_tick(&r->g))
-			ks_giveway_sleep(&r->g);
-	}
+	while (!__atomic_load_n(&r->g.stopped, __ATOMIC_ACQUIRE))
+		ks_giveway_tick(&r->g);
 	return NULL;
 }
 
@@ -238,14 +236,56 @@ KS_TEST(whatever_happens_it_ends_as_it_began)
 	if (!start(&r))
 		return;
 	__atomic_store_n(&work, true, __ATOMIC_RELAXED);
-	ks_check_ok(ks_thread_start(&threads[0], "watch", watch, &r));
+	ks_check_ok(ks_thread_start(&threads[0], "tick", tick, &r));
 	ks_check_ok(ks_thread_start(&threads[1], "serve", serve, &r));
 	pthread_join(threads[1], &last);
 	ks_check_eq((intptr_t)last, SCHED_OTHER);
 	ks_giveway_stop(&r.g);
-	ks_giveway_wake(&r.g);
 	pthread_join(threads[0], NULL);
 	ks_giveway_enter(&r.t);
+	stop(&r);
+}
+
+static bool count(void *arg)
+{
+	return __atomic_add_fetch((int *)arg, 1, __ATOMIC_RELAXED) < 5;
+}
+
+static void await(const int *n, int least)
+{
+	for (int i = 0; i < 5000 && __atomic_load_n(n, __ATOMIC_RELAXED) < least; i++)
+		usleep(1000);
+	ks_check(__atomic_load_n(n, __ATOMIC_RELAXED) >= least);
+}
+
+/* The thread helps by itself, sleeps when there is nothing to watch, and is woken. */
+KS_TEST(somebody_watches)
+{
+	struct rig r;
+	int calls = 0, before;
+	bool works;
+
+	ks_giveway_init(&r.g);
+	ks_giveway_add(&r.g, &r.t, waits, NULL);
+	ks_giveway_enter(&r.t);
+	ks_check_ok(ks_giveway_start(&r.g, count, &calls));
+	await(&calls, 5);
+	while (!__atomic_load_n(&r.g.asleep, __ATOMIC_ACQUIRE))
+		usleep(1000);
+	before = __atomic_load_n(&calls, __ATOMIC_RELAXED);
+	ks_giveway_wake(&r.g);
+	await(&calls, before + 1);
+	works = ks_giveway_works(&r.g);
+	if (works) {
+		ks_giveway_bound(&r.t, sched_getcpu());
+		ks_giveway_serve(&r.t);
+		ks_check(ks_giveway_begin(&r.g, &r.t));
+		for (int i = 0; i < 5000 && sched_getscheduler(0) == SCHED_IDLE; i++)
+			usleep(1000);
+		ks_check_eq(sched_getscheduler(0), SCHED_OTHER);
+	}
+	ks_giveway_stop(&r.g);
+	ks_giveway_stop(&r.g);
 	stop(&r);
 }
 

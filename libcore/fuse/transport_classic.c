@@ -10,8 +10,8 @@
  *	serving   runs an operation. If nobody reads and requests have been waiting for several turns, it has a parked one help
  *	parked    sleeps on a semaphore of its own; the one parked last is unparked first, or a new one is started
  *
- * A thread that has served parks when enough others are reading. An operation may take long (a cold read, fsync, a lock): the supervisor, which is the thread in run(),
- * looks every millisecond, while there is work, whether requests wait and nobody finishes any, and unparks one. Without work it sleeps.
+ * A thread that has served parks when enough others are reading. An operation may take long (a cold read, fsync, a lock): the thread that watches (giveway.h) looks at
+ * every tick, while there is work, whether requests wait and nobody finishes any, and unparks one. Without work it sleeps.
  *
  * One client that asks brief things one after the other, as most programs do with names and attributes, is served by one thread, on the client's own CPU, to which it gives way
  * (follow.h, giveway.h): no other CPU has to be woken. Where it may not do that, it looks out for the next request for a moment (linger.h) before it sleeps, which saves one
@@ -66,9 +66,12 @@ struct loop {
 	unsigned int crowd; /* atomic: brief requests, one after the other, with others waiting */
 	bool stop;          /* atomic */
 	int err;            /* atomic */
-	bool asleep;        /* atomic: the supervisor waits for wake without a timer */
-	sem_t wake;
+	sem_t end;          /* posted with stop and err */
 	struct ks_giveway giveway;
+
+	/* The watching thread's. */
+	uint64_t begun_before, served_before;
+	int idle;
 
 	pthread_mutex_t mu;
 	unsigned int n;         /* [mu] threads started */
@@ -126,7 +129,7 @@ static void stop_all(struct loop *l, int err)
 	if (err < 0)
 		__atomic_store_n(&l->err, err, __ATOMIC_RELEASE);
 	__atomic_store_n(&l->stop, true, __ATOMIC_RELEASE);
-	sem_post(&l->wake);
+	sem_post(&l->end);
 }
 
 /* Of a request: does it wait for a disk, another client, or a lot of data? Does its sender wait for an answer? */
@@ -194,6 +197,7 @@ static void settle(struct worker *w)
 {
 	ks_giveway_end(&w->l->giveway, &w->giver);
 	ks_follow_end(&w->follow);
+	ks_giveway_bound(&w->giver, -1);
 }
 
 /* 0: nobody waits for an answer. */
@@ -211,6 +215,7 @@ static void take_place(struct worker *w)
 		settle(w);
 	} else if (ks_giveway_works(&w->l->giveway)) {
 		ks_follow(&w->follow, pid_of(&w->buf));
+		ks_giveway_bound(&w->giver, w->follow.bound ? w->follow.cpu : -1);
 		if (!ks_giveway_may(in->opcode))
 			ks_giveway_end(&w->l->giveway, &w->giver);
 	}
@@ -234,10 +239,8 @@ static void note_request(struct loop *l, const struct fuse_buf *buf, unsigned in
 	enum kind kind = kind_of(buf);
 	bool wait;
 
-	__atomic_add_fetch(&l->begun, 1, __ATOMIC_RELAXED);
-	if (__atomic_load_n(&l->asleep, __ATOMIC_ACQUIRE) &&
-	    __atomic_exchange_n(&l->asleep, false, __ATOMIC_ACQ_REL))
-		sem_post(&l->wake);
+	__atomic_add_fetch(&l->begun, 1, __ATOMIC_SEQ_CST);
+	ks_giveway_wake(&l->giveway);
 	wait = l->max > 1 && requests_wait(l);
 	/* What comes behind one that is only told may be the same client's. */
 	if (kind == BRIEF && !wait)
@@ -247,7 +250,7 @@ static void note_request(struct loop *l, const struct fuse_buf *buf, unsigned in
 		end_row(l, 0);
 	else
 		__atomic_add_fetch(&l->in_a_row, 1, __ATOMIC_RELAXED);
-	if (!wait || __atomic_load_n(&l->nreading, __ATOMIC_RELAXED) > 0) {
+	if (!wait || one_client(l) || __atomic_load_n(&l->nreading, __ATOMIC_RELAXED) > 0) {
 		*backlog = 0;
 	} else if (++*backlog >= BACKLOG) {
 		*backlog = 0;
@@ -317,36 +320,21 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-/* Until the session ends. */
-static void supervise(struct loop *l)
+/* At every tick. False: there is no work. */
+static bool supervise(void *arg)
 {
-	const struct timespec tick = ks_ns_to_ts(KS_GIVEWAY_TICK_NS);
-	uint64_t begun = 0, served = 0;
-	int idle = 0;
+	struct loop *l = arg;
+	uint64_t b = __atomic_load_n(&l->begun, __ATOMIC_SEQ_CST);
+	uint64_t s = __atomic_load_n(&l->served, __ATOMIC_RELAXED);
 
-	while (!over(l)) {
-		uint64_t b = __atomic_load_n(&l->begun, __ATOMIC_RELAXED);
-		uint64_t s = __atomic_load_n(&l->served, __ATOMIC_RELAXED);
-
-		/* Nothing was finished for a tick, nobody listens, and somebody waits. */
-		if (s == served && b != s && __atomic_load_n(&l->nreading, __ATOMIC_RELAXED) == 0 &&
-		    requests_wait(l))
-			add_reader(l);
-		idle = !ks_giveway_tick(&l->giveway) && b == begun && b == s ? idle + 1 : 0;
-		begun = b;
-		served = s;
-		if (idle < IDLE_TICKS) {
-			nanosleep(&tick, NULL);
-			continue;
-		}
-		__atomic_store_n(&l->asleep, true, __ATOMIC_RELEASE);
-		/* A request that came before the flag was seen finds its answer in the next tick. */
-		if (__atomic_load_n(&l->begun, __ATOMIC_ACQUIRE) == begun && !over(l))
-			KS_IGNORE(sem_wait(&l->wake) < 0);
-		__atomic_store_n(&l->asleep, false, __ATOMIC_RELEASE);
-		idle = 0;
-	}
-	ks_giveway_stop(&l->giveway);
+	/* Nothing was finished for a tick, nobody listens, and somebody waits. */
+	if (s == l->served_before && b != s &&
+	    __atomic_load_n(&l->nreading, __ATOMIC_RELAXED) == 0 && requests_wait(l))
+		add_reader(l);
+	l->idle = b == l->begun_before && b == s ? l->idle + 1 : 0;
+	l->begun_before = b;
+	l->served_before = s;
+	return l->idle < IDLE_TICKS;
 }
 
 /* Of a thread that gives way. */
@@ -392,27 +380,33 @@ static int run_threads(struct ks_fuse *f, struct fuse_session *se, unsigned int 
 
 	l.workers = calloc(max, sizeof(*l.workers));
 	l.parked = calloc(max, sizeof(struct worker *));
-	sem_init(&l.wake, 0, 0);
+	sem_init(&l.end, 0, 0);
 	ks_giveway_init(&l.giveway);
 	for (unsigned int i = 0; l.workers && i < max; i++) {
 		l.workers[i].l = &l;
 		ks_giveway_add(&l.giveway, &l.workers[i].giver, request_waits, &l.workers[i]);
 		sem_init(&l.workers[i].unpark, 0, 0);
 	}
-	if (l.workers && l.parked) {
+	if (l.workers && l.parked)
+		r = ks_giveway_start(&l.giveway, supervise, &l);
+	if (r == 0) {
 		r = add_reader(&l) ? 0 : -EAGAIN;
 		for (unsigned int i = 1; r == 0 && i < READERS && add_reader(&l); i++)
 			;
 	}
 	if (r == 0) {
-		supervise(&l);
+		/* A signal ends the wait as well. */
+		while (!over(&l))
+			KS_IGNORE(sem_wait(&l.end) < 0);
+		ks_giveway_stop(&l.giveway); /* it may start threads */
 		end_workers(&l);
 		r = __atomic_load_n(&l.err, __ATOMIC_ACQUIRE);
 	}
+	ks_giveway_stop(&l.giveway);
 	for (unsigned int i = 0; l.workers && i < max; i++)
 		sem_destroy(&l.workers[i].unpark);
 	ks_giveway_destroy(&l.giveway);
-	sem_destroy(&l.wake);
+	sem_destroy(&l.end);
 	pthread_mutex_destroy(&l.mu);
 	free(l.workers);
 	free(l.parked);

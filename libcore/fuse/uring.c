@@ -108,8 +108,6 @@ struct ks_uring {
 	struct queue *q;
 	struct ks_workers *workers;
 	struct ks_giveway giveway;
-	pthread_t watch; /* ticks for it */
-	bool watching;
 	_Atomic bool on, refused, stop;
 	_Atomic int err;         /* it had to be given up */
 	struct ks_spell failing; /* commands */
@@ -443,14 +441,15 @@ static void queue_loop(struct queue *q)
 	}
 }
 
-static void bind_to_cpu(unsigned int cpu)
+static void bind_to_cpu(struct queue *q)
 {
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
+	CPU_SET(q->id, &set);
 	/* Fails for a CPU that is offline or outside our cpuset: requests still come, only from further away. */
-	KS_IGNORE(sched_setaffinity(0, sizeof(set), &set));
+	if (sched_setaffinity(0, sizeof(set), &set) == 0)
+		ks_giveway_bound(&q->giver, (int)q->id);
 }
 
 /*
@@ -488,7 +487,7 @@ static void *queue_main(void *arg)
 	bool go;
 
 	tls_queue = q;
-	bind_to_cpu(q->id);
+	bind_to_cpu(q);
 	ks_giveway_enter(&q->giver);
 	have = io_uring_queue_init_params(u->depth + 2, &q->ring, &p) == 0;
 	/* A child that looks at our mount must not keep it alive when we are dead (base/apart.h). */
@@ -551,31 +550,6 @@ static bool request_waits(void *arg)
 	return IO_URING_READ_ONCE(*q->ring.sq.kflags) & IORING_SQ_TASKRUN;
 }
 
-static void *watch(void *arg)
-{
-	struct ks_uring *u = arg;
-	const struct timespec tick = ks_ns_to_ts(KS_GIVEWAY_TICK_NS);
-
-	while (!atomic_load_explicit(&u->stop, memory_order_acquire)) {
-		if (ks_giveway_tick(&u->giveway))
-			KS_IGNORE(clock_nanosleep(CLOCK_MONOTONIC, 0, &tick, NULL));
-		else
-			ks_giveway_sleep(&u->giveway);
-	}
-	ks_giveway_stop(&u->giveway);
-	return NULL;
-}
-
-static void stop_watching(struct ks_uring *u)
-{
-	if (u->watching) {
-		ks_giveway_wake(&u->giveway);
-		pthread_join(u->watch, NULL);
-	}
-	if (u->q)
-		ks_giveway_destroy(&u->giveway);
-}
-
 static int start_queues(struct ks_uring *u)
 {
 	/* One queue per possible CPU, online or not: the kernel waits for all of them. */
@@ -597,10 +571,9 @@ static int start_queues(struct ks_uring *u)
 		pthread_mutex_init(&u->q[i].mu, NULL);
 		ks_giveway_add(&u->giveway, &u->q[i].giver, request_waits, &u->q[i]);
 	}
+	/* Without the thread nobody gives way. */
 	if (ks_giveway_works(&u->giveway))
-		u->watching = ks_thread_start(&u->watch, "ks-watch", watch, u) == 0;
-	if (!u->watching)
-		u->giveway.policy = -1;
+		KS_IGNORE(ks_giveway_start(&u->giveway, NULL, NULL) < 0);
 	r = ks_workers_start(&u->workers, "ks-block", (int)u->nworkers);
 	for (unsigned int i = 0; r == 0 && i < u->nq; i++) {
 		r = queue_init(u, &u->q[i], i);
@@ -764,7 +737,8 @@ void ks_uring_free(struct ks_uring *u)
 		u->stage = STAGE_REFUSED;
 	pthread_cond_broadcast(&u->cond);
 	ks_mutex_unlock(&u->state);
-	stop_watching(u);
+	if (u->q)
+		ks_giveway_stop(&u->giveway);
 	for (unsigned int i = 0; u->q && i < u->nq; i++) {
 		if (!u->q[i].started)
 			continue;
@@ -775,6 +749,8 @@ void ks_uring_free(struct ks_uring *u)
 		if (u->q[i].u)
 			queue_clear(&u->q[i]);
 	}
+	if (u->q)
+		ks_giveway_destroy(&u->giveway);
 	free(u->q);
 	pthread_cond_destroy(&u->cond);
 	pthread_mutex_destroy(&u->state);
