@@ -58,6 +58,14 @@ void ks_thread_leave_cpu(int cpu)
 		KS_IGNORE(sched_setaffinity(0, sizeof(set), &set) < 0);
 }
 
+void ks_thread_unbind(pid_t tid)
+{
+	cpu_set_t set;
+
+	if (process_cpus(&set))
+		KS_IGNORE(sched_setaffinity(tid, sizeof(set), &set) < 0);
+}
+
 /* A thread that is bound to a CPU, or gives way to others, may start one that is not and does not. */
 static void as_the_process(pthread_attr_t *attr)
 {

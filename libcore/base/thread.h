@@ -5,6 +5,7 @@
 
 #include "base/def.h"
 #include <pthread.h>
+#include <sys/types.h>
 
 static inline void ks_mutex_lock(pthread_mutex_t *m)
 {
@@ -46,6 +47,8 @@ int ks_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void 
 
 /* The calling thread goes on on other CPUs than this one, if there are any: somebody waits for what is done there. */
 void ks_thread_leave_cpu(int cpu);
+/* Another thread of this process may run wherever the process may. */
+void ks_thread_unbind(pid_t tid);
 
 /*
  * A fixed pool of workers over a queue. Jobs are embedded in the caller's objects.

@@ -65,6 +65,13 @@ void ks_giveway_add(struct ks_giveway *g, struct ks_giver *t, bool (*waits)(void
 	g->givers = t;
 }
 
+void ks_giveway_add_roaming(struct ks_giveway *g, struct ks_giver *t, bool (*waits)(void *arg),
+			    void *arg)
+{
+	ks_giveway_add(g, t, waits, arg);
+	t->roams = true;
+}
+
 void ks_giveway_enter(struct ks_giver *t)
 {
 	__atomic_store_n(&t->tid, gettid(), __ATOMIC_RELEASE);
@@ -146,6 +153,16 @@ static void look_at(struct ks_giver *t)
 		t->pause = stuck ? PAUSE_TICKS : 0;
 }
 
+static void help(const struct ks_giveway *g, const struct ks_giver *t)
+{
+	pid_t tid = __atomic_load_n(&t->tid, __ATOMIC_ACQUIRE);
+
+	set_policy(tid, g->policy);
+	/* Where a realtime thread has the CPU, a policy is not enough. */
+	if (t->roams && t->pause > 0)
+		ks_thread_unbind(tid);
+}
+
 static bool tick_one(const struct ks_giveway *g, struct ks_giver *t)
 {
 	unsigned int turns = __atomic_load_n(&t->turns, __ATOMIC_RELAXED);
@@ -165,7 +182,7 @@ static bool tick_one(const struct ks_giveway *g, struct ks_giver *t)
 	else if (!moved)
 		look_at(t);
 	if (!moved && __atomic_load_n(&t->state, __ATOMIC_ACQUIRE) == HELPED)
-		set_policy(__atomic_load_n(&t->tid, __ATOMIC_ACQUIRE), g->policy);
+		help(g, t);
 	return true;
 }
 

@@ -29,6 +29,7 @@
 struct ks_giver {
 	bool (*waits)(void *arg); /* is there work that it has not begun? Called by the tick. */
 	void *arg;
+	bool roams; /* it is bound only while it gives way */
 	struct ks_giver *next;
 	pid_t tid;          /* atomic; the thread's */
 	unsigned int turns; /* atomic: odd while it serves; written by the thread */
@@ -58,6 +59,9 @@ void ks_giveway_init(struct ks_giveway *g);
 void ks_giveway_destroy(struct ks_giveway *g);
 /* Before any of the threads runs. @g, too, stays where it is. */
 void ks_giveway_add(struct ks_giveway *g, struct ks_giver *t, bool (*waits)(void *arg), void *arg);
+/* The same for one that is bound to a CPU only while it gives way: one that does not get on is let go to any other as well. */
+void ks_giveway_add_roaming(struct ks_giveway *g, struct ks_giver *t, bool (*waits)(void *arg),
+			    void *arg);
 
 static inline bool ks_giveway_works(const struct ks_giveway *g)
 {

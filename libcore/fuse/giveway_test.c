@@ -147,6 +147,41 @@ KS_TEST(who_has_nothing_to_do_sleeps_as_himself)
 	stop(&r);
 }
 
+static void *be_stuck(void *arg)
+{
+	struct rig *r = arg;
+	cpu_set_t one, now;
+
+	ks_giveway_enter(&r->t);
+	CPU_ZERO(&one);
+	CPU_SET((size_t)sched_getcpu(), &one);
+	ks_check_ok(sched_setaffinity(0, sizeof(one), &one));
+	ks_giveway_serve(&r->t);
+	ks_check(ks_giveway_begin(&r->g, &r->t));
+	ks_check(ks_giveway_tick(&r->g));
+	ks_check(ks_giveway_tick(&r->g));
+	ks_check_ok(sched_getaffinity(0, sizeof(now), &now));
+	ks_check_eq(CPU_COUNT(&now), sysconf(_SC_NPROCESSORS_ONLN));
+	ks_giveway_end(&r->g, &r->t);
+	return NULL;
+}
+
+KS_TEST(one_that_roams_may_go_elsewhere)
+{
+	struct rig r;
+	pthread_t thread;
+	cpu_set_t all;
+
+	ks_giveway_init(&r.g);
+	ks_giveway_add_roaming(&r.g, &r.t, waits, NULL);
+	ks_check_ok(sched_getaffinity(0, sizeof(all), &all));
+	if (ks_giveway_works(&r.g) && CPU_COUNT(&all) == sysconf(_SC_NPROCESSORS_ONLN)) {
+		ks_check_ok(ks_thread_start(&thread, "stuck", be_stuck, &r));
+		pthread_join(thread, NULL);
+	}
+	ks_giveway_destroy(&r.g);
+}
+
 KS_TEST(after_the_stop_nobody_gives_way)
 {
 	struct rig r;

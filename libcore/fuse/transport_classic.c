@@ -384,7 +384,8 @@ static int run_threads(struct ks_fuse *f, struct fuse_session *se, unsigned int 
 	ks_giveway_init(&l.giveway);
 	for (unsigned int i = 0; l.workers && i < max; i++) {
 		l.workers[i].l = &l;
-		ks_giveway_add(&l.giveway, &l.workers[i].giver, request_waits, &l.workers[i]);
+		ks_giveway_add_roaming(&l.giveway, &l.workers[i].giver, request_waits,
+				       &l.workers[i]);
 		sem_init(&l.workers[i].unpark, 0, 0);
 	}
 	if (l.workers && l.parked)
