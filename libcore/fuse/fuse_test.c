@@ -599,9 +599,12 @@ KS_TEST(log_is_waited_for)
 	/* What concerns the hidden directory itself is not told: it would never end. */
 	other = send_(&g, FUSE_GETATTR, node, &attr, sizeof(attr));
 	ks_check_eq(reply_to(&g, other), sizeof(struct fuse_attr_out));
+	other = send_(&g, FUSE_LOOKUP, 1, KS_VIRTUAL_NAME, sizeof(KS_VIRTUAL_NAME));
+	ks_check_eq(reply_to(&g, other), sizeof(struct fuse_entry_out));
 	other = send_(&g, FUSE_LOOKUP, 1, "a\"\n", 4);
 	ks_check_eq(reply_to(&g, other), sizeof(struct fuse_entry_out));
 	ks_check(reply_to(&g, read) > 0);
+	ks_check(!strstr(g.reply, KS_VIRTUAL_NAME));
 	ks_check(strstr(g.reply, "Z uid=12 pid=34 lookup ino=1 name=\"a\\\"\\x0a\" = -ENOENT 0.0"));
 	/* A signal for the reader. */
 	read = send_(&g, FUSE_READ, node, &in, sizeof(in));

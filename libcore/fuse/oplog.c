@@ -232,6 +232,9 @@ static bool begin(struct line *l, const struct ks_fuse *f, const struct fuse_buf
 	op = in.opcode < KS_ARRAY_SIZE(ops) ? &ops[in.opcode] : NULL;
 	if (!op || !op->name || (size_t)(end - p) < op->head || ks_ino_is_virtual(in.nodeid))
 		return false;
+	if (in.opcode == FUSE_LOOKUP && in.nodeid == FUSE_ROOT_ID &&
+	    strncmp(p, KS_VIRTUAL_NAME, (size_t)(end - p)) == 0)
+		return false;
 	l->n = 0;
 	ks_time_format(now_ns, stamp);
 	add(l, "%s uid=%u pid=%u %s ino=%ju", stamp, in.uid, in.pid, op->name,

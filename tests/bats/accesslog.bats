@@ -58,6 +58,8 @@ journey() {
 	touch "$M/now"
 	SECONDS_MAX=20 wait_for logged "$A" 'name="now"'
 	jq -e --arg f "$A" '.options.access_log == $f' "$M/.kiseki/config"
+	touch "$M/later"
+	SECONDS_MAX=20 wait_for logged "$A" 'name="later"'
 	not logged "$A" kiseki
 	(cd "$M" && touch f{1..1000} && rm f{1..1000})
 	umount_it
