@@ -43,6 +43,23 @@ static void send_to(struct other *o, int cpu)
 		;
 }
 
+static void start(struct other *o)
+{
+	sem_init(&o->go, 0, 0);
+	sem_init(&o->there, 0, 0);
+	ks_check_ok(ks_thread_start(&o->thread, "other", run, o));
+	while (sem_wait(&o->there) < 0)
+		;
+}
+
+static void end(struct other *o)
+{
+	send_to(o, -1);
+	pthread_join(o->thread, NULL);
+	sem_destroy(&o->go);
+	sem_destroy(&o->there);
+}
+
 /* The two CPUs of the test; the same one twice where there is no other. */
 static void two_cpus(const cpu_set_t *set, int cpu[2])
 {
@@ -72,11 +89,7 @@ KS_TEST(goes_where_the_other_is)
 
 	ks_check_ok(sched_getaffinity(0, sizeof(before), &before));
 	two_cpus(&before, cpu);
-	sem_init(&o.go, 0, 0);
-	sem_init(&o.there, 0, 0);
-	ks_check_ok(ks_thread_start(&o.thread, "other", run, &o));
-	while (sem_wait(&o.there) < 0)
-		;
+	start(&o);
 	for (int i = 0; i < 4; i++) {
 		send_to(&o, cpu[i % 2]);
 		ks_follow(&f, o.tid);
@@ -105,13 +118,10 @@ KS_TEST(goes_where_the_other_is)
 	ks_follow_end(&f);
 	ks_check_ok(sched_getaffinity(0, sizeof(after), &after));
 	ks_check(CPU_EQUAL(&before, &after));
-	send_to(&o, -1);
-	pthread_join(o.thread, NULL);
+	end(&o);
 	/* Nobody there. */
 	ks_follow(&f, o.tid);
 	ks_check(!f.bound);
-	sem_destroy(&o.go);
-	sem_destroy(&o.there);
 }
 
 /* Where the administrator does not want this program it does not go. */
@@ -124,11 +134,7 @@ KS_TEST(stays_where_it_may_be)
 
 	ks_check_ok(sched_getaffinity(0, sizeof(before), &before));
 	two_cpus(&before, cpu);
-	sem_init(&o.go, 0, 0);
-	sem_init(&o.there, 0, 0);
-	ks_check_ok(ks_thread_start(&o.thread, "other", run, &o));
-	while (sem_wait(&o.there) < 0)
-		;
+	start(&o);
 	send_to(&o, cpu[1]);
 	CPU_ZERO(&one);
 	CPU_SET((size_t)cpu[0], &one);
@@ -137,10 +143,7 @@ KS_TEST(stays_where_it_may_be)
 	ks_check(only_on(cpu[0]));
 	ks_follow_end(&f);
 	ks_check_ok(sched_setaffinity(0, sizeof(before), &before));
-	send_to(&o, -1);
-	pthread_join(o.thread, NULL);
-	sem_destroy(&o.go);
-	sem_destroy(&o.there);
+	end(&o);
 }
 
 KS_TEST_MAIN()
