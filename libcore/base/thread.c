@@ -69,9 +69,11 @@ void ks_thread_unbind(pid_t tid)
 /* A thread that is bound to a CPU, or gives way to others, may start one that is not and does not. */
 static void as_the_process(pthread_attr_t *attr)
 {
-	cpu_set_t cpus;
+	cpu_set_t cpus, own;
 
-	if (process_cpus(&cpus))
+	/* A set that is asked for stays when the process's is widened: only where it differs. */
+	if (process_cpus(&cpus) && sched_getaffinity(0, sizeof(own), &own) == 0 &&
+	    !CPU_EQUAL(&cpus, &own))
 		KS_IGNORE(pthread_attr_setaffinity_np(attr, sizeof(cpus), &cpus) != 0);
 	if (sched_getscheduler(0) == SCHED_IDLE && sched_getscheduler(getpid()) != SCHED_IDLE &&
 	    pthread_attr_setschedpolicy(attr, SCHED_OTHER) == 0)

@@ -72,7 +72,7 @@ void ks_follow(struct ks_follow *f, pid_t tid)
 void ks_follow_answered(struct ks_follow *f, pid_t tid)
 {
 	/* What a program only tells comes together with its next request, wherever it is. */
-	if (tid > 0)
+	if (f->bound && tid > 0)
 		f->answered = ks_clock_mono_ns();
 }
 

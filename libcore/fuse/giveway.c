@@ -45,6 +45,7 @@ void ks_giveway_init(struct ks_giveway *g)
 
 	*g = (struct ks_giveway){ .policy = sched_getscheduler(0), .left = -1 };
 	sem_init(&g->wake, 0, 0);
+	pthread_mutex_init(&g->mu, NULL);
 	/* With one CPU there is no other; realtime policies are somebody's decision. */
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2 ||
 	    (g->policy != SCHED_OTHER && g->policy != SCHED_BATCH) ||
@@ -56,6 +57,7 @@ void ks_giveway_init(struct ks_giveway *g)
 
 void ks_giveway_destroy(struct ks_giveway *g)
 {
+	pthread_mutex_destroy(&g->mu);
 	sem_destroy(&g->wake);
 }
 
@@ -77,6 +79,11 @@ void ks_giveway_enter(struct ks_giver *t)
 	__atomic_store_n(&t->tid, gettid(), __ATOMIC_RELEASE);
 }
 
+static bool is_stopped(const struct ks_giveway *g)
+{
+	return __atomic_load_n(&g->stopped, __ATOMIC_SEQ_CST);
+}
+
 void ks_giveway_wake(struct ks_giveway *g)
 {
 	if (__atomic_load_n(&g->asleep, __ATOMIC_SEQ_CST) &&
@@ -86,17 +93,16 @@ void ks_giveway_wake(struct ks_giveway *g)
 
 bool ks_giveway_begin(struct ks_giveway *g, struct ks_giver *t)
 {
-	int state = OWN;
+	int state = __atomic_load_n(&t->state, __ATOMIC_RELAXED);
 
-	if (!ks_giveway_works(g))
+	if (!ks_giveway_works(g) || is_stopped(g))
 		return false;
-	if (!__atomic_compare_exchange_n(&t->state, &state, GIVES, false, __ATOMIC_SEQ_CST,
-					 __ATOMIC_ACQUIRE))
+	if (state != OWN || !__atomic_compare_exchange_n(&t->state, &state, GIVES, false,
+							 __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE))
 		return state == GIVES;
 	ks_giveway_wake(g);
 	set_policy(0, SCHED_IDLE);
-	if (__atomic_load_n(&t->state, __ATOMIC_ACQUIRE) == GIVES &&
-	    !__atomic_load_n(&g->stopped, __ATOMIC_SEQ_CST))
+	if (__atomic_load_n(&t->state, __ATOMIC_ACQUIRE) == GIVES && !is_stopped(g))
 		return true;
 	set_policy(0, g->policy);
 	return false;
@@ -111,6 +117,14 @@ void ks_giveway_end(struct ks_giveway *g, struct ks_giver *t)
 	set_policy(0, g->policy);
 	__atomic_compare_exchange_n(&t->state, &gives, OWN, false, __ATOMIC_ACQ_REL,
 				    __ATOMIC_RELAXED);
+}
+
+void ks_giveway_leave(struct ks_giveway *g, struct ks_giver *t)
+{
+	ks_giveway_end(g, t);
+	/* Its number may be another thread's soon, and what waits() looks at gone. */
+	KS_LOCKED(&g->mu);
+	__atomic_store_n(&t->tid, 0, __ATOMIC_RELEASE);
 }
 
 bool ks_giveway_may(uint32_t opcode)
@@ -190,8 +204,10 @@ bool ks_giveway_tick(struct ks_giveway *g)
 {
 	bool any = false;
 
+	KS_LOCKED(&g->mu);
 	for (struct ks_giver *t = g->givers; t; t = t->next)
-		any = tick_one(g, t) || any;
+		if (__atomic_load_n(&t->tid, __ATOMIC_ACQUIRE))
+			any = tick_one(g, t) || any;
 	return any;
 }
 
@@ -213,11 +229,6 @@ static void keep_away(struct ks_giveway *g)
 		return;
 	ks_thread_leave_cpu(cpu);
 	g->left = cpu;
-}
-
-static bool is_stopped(const struct ks_giveway *g)
-{
-	return __atomic_load_n(&g->stopped, __ATOMIC_SEQ_CST);
 }
 
 /* False: there is nothing to watch. */
@@ -274,7 +285,9 @@ void ks_giveway_stop(struct ks_giveway *g)
 		pthread_join(g->thread, NULL);
 		g->running = false;
 	}
+	KS_LOCKED(&g->mu);
 	for (struct ks_giver *t = g->givers; t; t = t->next)
-		if (__atomic_load_n(&t->state, __ATOMIC_SEQ_CST) != OWN)
+		if (__atomic_load_n(&t->tid, __ATOMIC_ACQUIRE) &&
+		    __atomic_load_n(&t->state, __ATOMIC_SEQ_CST) != OWN)
 			set_policy(__atomic_load_n(&t->tid, __ATOMIC_ACQUIRE), g->policy);
 }

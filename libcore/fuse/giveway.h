@@ -31,7 +31,7 @@ struct ks_giver {
 	void *arg;
 	bool roams; /* it is bound only while it gives way */
 	struct ks_giver *next;
-	pid_t tid;          /* atomic; the thread's */
+	pid_t tid;          /* atomic: the thread's; 0: it does not run */
 	unsigned int turns; /* atomic: odd while it serves; written by the thread */
 	int state;          /* atomic, enum in giveway.c */
 	int cpu;            /* atomic: the one it is bound to; < 0: none */
@@ -51,7 +51,8 @@ struct ks_giveway {
 	void *arg;
 	pthread_t thread;
 	bool running;
-	int left; /* the watching thread's: the CPU it keeps away from; < 0: none */
+	pthread_mutex_t mu; /* held for a tick, and to leave */
+	int left;           /* the watching thread's: the CPU it keeps away from; < 0: none */
 };
 
 /* Finds out whether threads may give way here. */
@@ -80,6 +81,8 @@ void ks_giveway_stop(struct ks_giveway *g);
 /* ---- the thread itself ---- */
 
 void ks_giveway_enter(struct ks_giver *t); /* it runs */
+/* It ends. No tick looks at it any more, nor asks waits(). */
+void ks_giveway_leave(struct ks_giveway *g, struct ks_giver *t);
 
 /* It is bound to a CPU, or to none any more (< 0). */
 static inline void ks_giveway_bound(struct ks_giver *t, int cpu)

@@ -182,6 +182,26 @@ KS_TEST(one_that_roams_may_go_elsewhere)
 	ks_giveway_destroy(&r.g);
 }
 
+KS_TEST(who_has_left_is_not_looked_at)
+{
+	struct rig r;
+
+	if (!start(&r))
+		return;
+	ks_giveway_serve(&r.t);
+	ks_check(ks_giveway_begin(&r.g, &r.t));
+	ks_giveway_leave(&r.g, &r.t);
+	ks_check_eq(sched_getscheduler(0), SCHED_OTHER);
+	/* As one that was just helped. */
+	ks_giveway_enter(&r.t);
+	ks_check(ks_giveway_begin(&r.g, &r.t));
+	ks_giveway_tick(&r.g);
+	ks_check(ks_giveway_tick(&r.g));
+	ks_giveway_leave(&r.g, &r.t);
+	ks_check(!ks_giveway_tick(&r.g));
+	ks_giveway_destroy(&r.g);
+}
+
 KS_TEST(after_the_stop_nobody_gives_way)
 {
 	struct rig r;
@@ -297,7 +317,8 @@ static void await(const int *n, int least)
 KS_TEST(somebody_watches)
 {
 	struct rig r;
-	int calls = 0, before;
+	int calls = 0, before, cpu = sched_getcpu();
+	cpu_set_t its;
 	bool works;
 
 	ks_giveway_init(&r.g);
@@ -312,12 +333,15 @@ KS_TEST(somebody_watches)
 	await(&calls, before + 1);
 	works = ks_giveway_works(&r.g);
 	if (works) {
-		ks_giveway_bound(&r.t, sched_getcpu());
+		ks_giveway_bound(&r.t, cpu);
 		ks_giveway_serve(&r.t);
 		ks_check(ks_giveway_begin(&r.g, &r.t));
 		for (int i = 0; i < 5000 && sched_getscheduler(0) == SCHED_IDLE; i++)
 			usleep(1000);
 		ks_check_eq(sched_getscheduler(0), SCHED_OTHER);
+		/* From another CPU than this one. */
+		ks_check_ok(pthread_getaffinity_np(r.g.thread, sizeof(its), &its));
+		ks_check(!CPU_ISSET((size_t)cpu, &its));
 	}
 	ks_giveway_stop(&r.g);
 	ks_giveway_stop(&r.g);

@@ -172,7 +172,9 @@ static bool one_client(const struct loop *l)
 /* From now on READERS threads read. @more brief requests than usual are needed for the next row. */
 static void end_row(struct loop *l, int more)
 {
-	if (__atomic_exchange_n(&l->in_a_row, -more, __ATOMIC_RELAXED) < IN_A_ROW)
+	/* What was asked for before stays. */
+	if (__atomic_load_n(&l->in_a_row, __ATOMIC_RELAXED) < 0 ||
+	    __atomic_exchange_n(&l->in_a_row, -more, __ATOMIC_RELAXED) < IN_A_ROW)
 		return;
 	for (unsigned int i = 1; i < READERS && add_reader(l); i++)
 		;
@@ -314,6 +316,7 @@ static void *serve(void *arg)
 		__atomic_add_fetch(&l->served, 1, __ATOMIC_RELAXED);
 	}
 	settle(w);
+	ks_giveway_leave(&l->giveway, &w->giver);
 	tls_worker = NULL;
 	free(w->buf.mem);
 	__atomic_store_n(&w->ended, true, __ATOMIC_RELEASE);

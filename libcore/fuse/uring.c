@@ -511,7 +511,7 @@ static void *queue_main(void *arg)
 	ks_mutex_unlock(&u->state);
 	if (go)
 		queue_loop(q);
-	ks_giveway_end(&u->giveway, &q->giver);
+	ks_giveway_leave(&u->giveway, &q->giver);
 	if (have)
 		io_uring_queue_exit(&q->ring); /* cancels what the kernel still holds */
 	return NULL;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* engine_test.c: records, what all engines share, and SQLite's statements, plans and views. */
 #include "base/tap.h"
+#include "base/thread.h"
 #include "meta/sqlite.h"
+#include <sched.h>
 #include <sys/stat.h>
 
 /* ---- records ---- */
@@ -438,6 +440,71 @@ KS_TEST(a_log_is_read_back_whatever_its_length)
 	sqlite3_close(r);
 	sqlite3_close(other);
 	sqlite3_close(w);
+}
+
+/* ---- the thread for checkpoints ---- */
+
+struct writing {
+	struct ks_engine *e;
+	int cpu;
+};
+
+static int one_inode(struct ks_txn *t, void *arg)
+{
+	struct ks_rec_inode i = { .ino = *(uint64_t *)arg };
+
+	ks_txn_put(t, KS_T_INODE, &i);
+	return 0;
+}
+
+/* Of the thread that copies the log: may it run there? */
+static bool may_run_on(struct ks_engine *e, int cpu)
+{
+	cpu_set_t set;
+
+	ks_check_ok(pthread_getaffinity_np(ks_to_sqlite(e)->ckpt_thread, sizeof(set), &set));
+	return CPU_ISSET((size_t)cpu, &set);
+}
+
+/* Until it has been woken and has gone. */
+static void *write_there(void *arg)
+{
+	struct writing *w = arg;
+	uint64_t ino = 1;
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET((size_t)w->cpu, &one);
+	ks_check_ok(sched_setaffinity(0, sizeof(one), &one));
+	do
+		ks_check_ok(ks_engine_run(w->e, one_inode, &ino));
+	while (++ino < 200000 && (!ks_to_sqlite(w->e)->ckpt_started || may_run_on(w->e, w->cpu)));
+	ks_check(!may_run_on(w->e, w->cpu));
+	return NULL;
+}
+
+KS_TEST(checkpoints_are_not_where_the_writer_is)
+{
+	struct ks_engine_opts o = { .create = true };
+	struct writing w;
+	char url[320];
+	cpu_set_t all;
+	pthread_t thread;
+	int n = 0;
+
+	ks_check_ok(sched_getaffinity(0, sizeof(all), &all));
+	if (CPU_COUNT(&all) < 2)
+		return;
+	snprintf(url, sizeof(url), "sqlite://%s/away.db", ks_tap_dir());
+	ks_check_ok(ks_engine_open(&w.e, url, &o));
+	for (w.cpu = 0; w.cpu < CPU_SETSIZE && n < 2; w.cpu++) {
+		if (!CPU_ISSET((size_t)w.cpu, &all))
+			continue;
+		n++;
+		ks_check_ok(ks_thread_start(&thread, "writer", write_there, &w));
+		pthread_join(thread, NULL);
+	}
+	ks_engine_close(w.e);
 }
 
 KS_TEST_MAIN()

@@ -174,7 +174,7 @@ struct ks_sqlite {
 	_Atomic uint32_t wal_frames; /* in the log after the last commit of ours */
 	_Atomic bool wal_dirty;      /* committed since the last checkpoint began */
 	_Atomic bool ckpt_rung;      /* the thread has been woken already */
-	_Atomic int ckpt_not_on;     /* the CPU of who rang last */
+	_Atomic int ckpt_rung_on;    /* 1 + the CPU of who rang last; 0: nobody */
 	_Atomic bool ckpt_wanted;    /* the holder is to finish the log while nobody writes */
 
 	_Atomic bool ckpt_full;   /* the last checkpoint found no room */

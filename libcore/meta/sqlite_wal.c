@@ -48,7 +48,7 @@ static int on_commit(void *arg, sqlite3 *db, const char *name, int frames)
 	if (n - base > ks_min(SOFT_FRAMES, sq->log_frames) &&
 	    !atomic_load_explicit(&sq->ckpt_rung, memory_order_relaxed) &&
 	    !atomic_exchange(&sq->ckpt_rung, true)) {
-		atomic_store_explicit(&sq->ckpt_not_on, sched_getcpu(), memory_order_relaxed);
+		atomic_store_explicit(&sq->ckpt_rung_on, sched_getcpu() + 1, memory_order_relaxed);
 		ring(sq);
 	}
 	return SQLITE_OK;
@@ -164,7 +164,7 @@ static void *ckpt_main(void *arg)
 {
 	struct ks_sqlite *sq = arg;
 	int64_t reserve_ns = ks_clock_mono_ns(), now; /* who is gone within a second needs none */
-	int left = -1;
+	int left = 0;
 
 	for (;;) {
 		int bell = atomic_load(&sq->ckpt_bell);
@@ -175,9 +175,9 @@ static void *ckpt_main(void *arg)
 		if (!atomic_load(&sq->ckpt_rung))
 			ks_sqlite_futex_wait(&sq->ckpt_bell, bell, PERIOD_NS);
 		/* The program whose changes are copied goes on on that CPU, or waits there for an answer. */
-		cpu = atomic_load_explicit(&sq->ckpt_not_on, memory_order_relaxed);
+		cpu = atomic_load_explicit(&sq->ckpt_rung_on, memory_order_relaxed);
 		if (cpu != left)
-			ks_thread_leave_cpu(cpu);
+			ks_thread_leave_cpu(cpu - 1);
 		left = cpu;
 		atomic_store(&sq->ckpt_rung, false);
 		ks_sqlite_keep_rest(sq);

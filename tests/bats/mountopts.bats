@@ -242,3 +242,35 @@ is_resident() { [ "$(missing "$1")" = 0 ]; }
 	limit 60 kiseki-umount -q "$M"
 	wait "${pids[0]}"
 }
+
+# giving PID: the threads that serve and give way, each with the CPUs it may run on
+giving() {
+	local t
+	for t in "/proc/$1"/task/*; do
+		grep -qE '^ks-(ring|fuse)$' "$t/comm" && [[ $(chrt -p "${t##*/}") == *SCHED_IDLE* ]] &&
+			awk '$1 == "Cpus_allowed_list:" { print $2 }' "$t/status"
+	done 2>/dev/null
+	return 0
+}
+gives() { [[ $(giving "$1") =~ ^[0-9]+($'\n'|$) ]]; }
+gives_no_more() { [ -z "$(giving "$1")" ]; }
+
+@test "kiseki-mount: who serves is on its client's CPU and gives way to it, while there is work" {
+	requires fuse root jq chrt
+	[ "$(nproc)" -gt 1 ] || skip "one CPU"
+	local how pid client
+	format
+	for how in classic auto; do
+		limit 60 kiseki-mount -q --transport=$how "$V" "$M"
+		pid=$(kiseki-status --json "$V" | jq -r '.sessions[0].pid')
+		gives_no_more "$pid"
+		# shellcheck disable=SC2016
+		timeout 60 bash -c 'for ((i = 0; ; i++)); do [ ! -e "$1/$i" ] || exit; done' - "$M" 3>&- 4>&- &
+		client=$!
+		wait_for gives "$pid"
+		kill "$client"
+		wait "$client" || true
+		wait_for gives_no_more "$pid"
+		limit 60 kiseki-umount -q "$M"
+	done
+}
