@@ -7,7 +7,7 @@
  * what was not asked for since its clock's hand passed last; the hand walks over the chains. Absence is stored as well as presence.
  *
  * Of a directory that was made here all names are in the table, as long as none of them was given up: then what is not there does not exist. Such directories are marked, in a
- * small table of their own without a lock: two directories with one place in it are not both marked.
+ * small table of their own without a lock, in sets of WAYS: of more that belong to one set, those keep their mark that are asked about.
  *
  *	A mark	is made when the directory's inode is inserted (it has no names then), by who applies a commit, before the names of that commit.
  *	It goes	before a name goes that still exists: who does not find the name any more does not find the mark either.
@@ -55,15 +55,17 @@ struct shard {
 	char apart[64];       /* from the next one's cache line */
 };
 
-#define WHOLE_DIRS 4096 /* a power of two */
+#define SETS 1024 /* a power of two */
+#define WAYS 4
 
 struct whole {
 	_Atomic uint64_t dir, gen; /* gen 0: no directory */
+	_Atomic bool used;         /* asked about since a mark was wanted in its set */
 };
 
 struct ks_records {
 	size_t shard_max;
-	struct whole whole[WHOLE_DIRS];
+	struct whole whole[SETS][WAYS];
 	struct shard s[SHARDS];
 };
 
@@ -128,35 +130,69 @@ static bool same_key(const struct node *e, enum ks_table t, uint64_t hash, const
 
 /* ---- directories of which all names are here ---- */
 
-static struct whole *whole_slot(struct ks_records *r, uint64_t dir)
+static struct whole *set_of(struct ks_records *r, uint64_t dir)
 {
-	return &r->whole[ks_mix64(dir) & (WHOLE_DIRS - 1)];
+	return r->whole[ks_mix64(dir) & (SETS - 1)];
+}
+
+/* Where @dir's mark may be; NULL: it has none. */
+static struct whole *mark_of(struct ks_records *r, uint64_t dir)
+{
+	struct whole *set = set_of(r, dir);
+
+	for (int i = 0; i < WAYS; i++) {
+		if (atomic_load(&set[i].dir) == dir)
+			return &set[i];
+	}
+	return NULL;
+}
+
+static struct whole *victim(struct whole *set, uint64_t gen)
+{
+	struct whole *w = &set[0];
+
+	for (int i = 0; i < WAYS; i++) {
+		if (atomic_load(&set[i].gen) != gen + 1)
+			return &set[i];
+	}
+	for (int i = 0; i < WAYS; i++) {
+		if (!atomic_exchange(&set[i].used, false))
+			w = &set[i];
+	}
+	return w;
 }
 
 void ks_records_mark_whole(struct ks_records *r, uint64_t gen, uint64_t dir)
 {
-	struct whole *w = whole_slot(r, dir);
+	struct whole *w = mark_of(r, dir);
 
+	if (!w)
+		w = victim(set_of(r, dir), gen);
 	/* Who looks while this goes on finds that a commit was applied (seq), and does not use what it found. */
 	atomic_store(&w->gen, 0);
+	atomic_store(&w->used, false);
 	atomic_store(&w->dir, dir);
 	atomic_store(&w->gen, gen + 1);
 }
 
 static bool is_whole(struct ks_records *r, uint64_t gen, uint64_t dir)
 {
-	struct whole *w = whole_slot(r, dir);
+	struct whole *w = mark_of(r, dir);
 
-	return atomic_load(&w->gen) == gen + 1 && atomic_load(&w->dir) == dir;
+	if (!w || atomic_load(&w->gen) != gen + 1 || atomic_load(&w->dir) != dir)
+		return false;
+	if (!atomic_load_explicit(&w->used, memory_order_relaxed))
+		atomic_store_explicit(&w->used, true, memory_order_relaxed);
+	return true;
 }
 
 /* A name of it that exists is about to be given up, or could not be stored. */
 static void not_whole(struct ks_records *r, uint64_t dir)
 {
-	struct whole *w = whole_slot(r, dir);
+	struct whole *w = mark_of(r, dir);
 
-	/* Another one that is marked here at this moment loses its mark: a pity, no more. */
-	if (atomic_load(&w->dir) == dir)
+	/* Another one that is marked there at this moment loses its mark: a pity, no more. */
+	if (w)
 		atomic_store(&w->gen, 0);
 }
 
