@@ -10,6 +10,9 @@
  * Nothing may stay gathered when the writer's lock is given up, since the next writer's frames go to the same place: so the connection must not spill
  * pages before it commits (PRAGMA cache_spill=0), which leaves no other writer of frames but a commit.
  *
+ * A log that grows by a commit at a time lies in the page cache in pages of 4 KiB, each of which is found and marked on its own whenever the log is written over: twice the time. So
+ * it grows by LOG_GROW, with zeros, of which no reader makes a frame.
+ *
  * A reader whose snapshot is not the one it had unmaps the database, lest the file be a shorter one by now, and maps it anew: after every commit of the writer, at the
  * price of a dozen reads, and of an interrupt to every CPU. Here the size is looked at, and a mapping that is not much shorter than the file is left alone. SQLite reads what lies
  * beyond a mapping.
@@ -34,6 +37,7 @@
 #define LOG_SALTS 16                                        /* where in it */
 #define GREW(mapped) ((mapped) / 8 + (sqlite3_int64)KS_MIB) /* worth mapping anew */
 #define GATHER (120 * 1024) /* SQLite writes less than 128 KiB at a time */
+#define LOG_GROW (64 * 1024)
 #define LOG_WINDOW                                                                                 \
 	((sqlite3_int64)16 * (sqlite3_int64)KS_MIB) /* of a log, mapped: most are shorter */
 #define LOG_STEP ((sqlite3_int64)128 * 1024)
@@ -45,9 +49,10 @@ struct file {
 	sqlite3_file base;
 	sqlite3_int64 mapped; /* a database: its size when it was mapped; 0: it is not */
 	/* a log */
-	char *buf;             /* GATHER bytes, made with the first frame */
+	char *buf;             /* GATHER + LOG_GROW bytes, made with the first frame */
 	int n;                 /* gathered */
 	sqlite3_int64 at;      /* where buf belongs */
+	sqlite3_int64 size;    /* that the file has had; 0: not known yet */
 	uint64_t headers;      /* of the log, written through this file */
 	uint64_t salt;         /* of the last one */
 	bool in_frame;         /* the write before was a frame's header */
@@ -120,6 +125,26 @@ static void stay(struct file *l, sqlite3_int64 end)
 	l->staying = to;
 }
 
+/* What lies behind the frames of a commit was never valid, or no longer is. */
+static int write_grown(struct file *l, int n)
+{
+	sqlite3_file *real = real_file(&l->base);
+	sqlite3_int64 end = l->at + n, grown = end;
+	int rc;
+
+	if (!l->size)
+		KS_IGNORE(real->pMethods->xFileSize(real, &l->size) != SQLITE_OK);
+	if (end > l->size)
+		grown = (sqlite3_int64)ks_round_up((uint64_t)end, LOG_GROW);
+	memset(l->buf + n, 0, (size_t)(grown - end));
+	rc = real_write(real, l->buf, (int)(grown - l->at), l->at);
+	if (rc == SQLITE_OK)
+		l->size = ks_max(l->size, grown);
+	else if (grown > end)
+		rc = real_write(real, l->buf, n, l->at);
+	return rc;
+}
+
 static int flush(struct file *l)
 {
 	int n = l->n;
@@ -129,7 +154,7 @@ static int flush(struct file *l)
 	l->n = 0;
 	if (!n)
 		return SQLITE_OK;
-	rc = real_write(real_file(&l->base), l->buf, n, l->at);
+	rc = write_grown(l, n);
 	if (rc == SQLITE_OK)
 		stay(l, l->at + n);
 	return rc;
@@ -152,7 +177,7 @@ static int log_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 off)
 	if (rc != SQLITE_OK)
 		return rc;
 	if (!l->buf)
-		l->buf = malloc(GATHER);
+		l->buf = malloc(GATHER + LOG_GROW);
 	if (!l->buf || n > GATHER)
 		return real_write(real, p, n, off);
 	if (l->n == 0)
@@ -205,6 +230,7 @@ static int log_truncate(sqlite3_file *f, sqlite3_int64 size)
 	int rc = flush(l);
 
 	l->staying = ks_min(l->staying, size / LOG_STEP * LOG_STEP);
+	l->size = ks_min(l->size, size);
 	return rc == SQLITE_OK ? real->pMethods->xTruncate(real, size) : rc;
 }
 

@@ -300,6 +300,25 @@ KS_TEST(the_log_stays_short_under_steady_writing)
 	ks_check(stat(wal, &st) < 0); /* the last one cleans up */
 }
 
+/* By 64 KiB, whatever the commits are; and it is read back without its end. */
+KS_TEST(the_log_grows_in_steps)
+{
+	struct ks_engine *e;
+	struct stat st;
+	char wal[320];
+
+	make_db();
+	e = open_db(false, 0);
+	snprintf(wal, sizeof(wal), "%s-wal", path);
+	for (int i = 1; i <= 30; i++) {
+		ks_check_ok(ks_engine_run(e, add_pair, NULL));
+		ks_check_eq(stat(wal, &st), 0);
+		ks_check(st.st_size > 0 && st.st_size % 65536 == 0);
+	}
+	ks_check(st.st_size > 65536);
+	ks_engine_close(e);
+}
+
 static int writer(int n)
 {
 	struct ks_engine *e = open_db(false, 0);
