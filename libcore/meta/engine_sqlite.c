@@ -292,7 +292,8 @@ static uint64_t watch_foreign(struct ks_sqlite *sq)
 }
 
 /*
- * The writer's connection knows precisely, for SQLite tells it of others' commits only. While a transaction of ours is open, nobody
+ * As long as the header of the WAL-index shows the state that the cache is right for, nobody else has committed since that was found out, and counted (sqlite_cache.c). Otherwise the
+ * writer's connection knows precisely, for SQLite tells it of others' commits only. While a transaction of ours is open, nobody
  * else can commit, and what it found at its beginning holds; else this thread borrows the writer for a moment. When it is
  * held without a transaction for long, it waits for another process, and the watching connection has to do.
  */
@@ -300,11 +301,14 @@ static uint64_t sqlite_foreign_version(struct ks_engine *e)
 {
 	struct ks_sqlite *sq = ks_to_sqlite(e);
 	bool used = atomic_exchange_explicit(&sq->foreign_used, true, memory_order_seq_cst);
+	struct ks_cache_window w;
 
 	if (sq->pin)
 		return 1;
 	if (sq->readonly)
 		return watch_foreign(sq);
+	if (ks_sqlite_cache_look(sq, &w) && atomic_load(&sq->foreign_known))
+		return atomic_load(&sq->foreign);
 	for (int i = 0; i < FOREIGN_SPINS; i++) {
 		uint64_t seq = atomic_load(&sq->run.in_txn);
 		uint64_t v;

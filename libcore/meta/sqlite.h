@@ -13,7 +13,7 @@
  *	sqlite_wal.c	 checkpoints
  *	sqlite_full.c	 what a full disk still takes
  *	sqlite_sync.c	 what makes commits durable
- *	sqlite_keep.c	 saves readers a system call
+ *	sqlite_keep.c	 saves readers and the writer system calls
  *	sqlite_vfs.c	 writes a commit's frames with one system call, keeps the database mapped
  *
  * Locks, in order: the writer (run.holder), ckpt_mu, keep_mu, cache.mu, a shard of the records, then leaves: sync_mu, foreign_mu, ckpt_start_mu. A connection is used by one thread at a time: the
@@ -41,6 +41,7 @@ enum ks_sqlite_stmt_kind {
 	KS_ST_COMMIT,
 	KS_ST_ROLLBACK,
 	KS_ST_DATA_VERSION,
+	KS_ST_SNAPSHOT, /* begun and not ended, it keeps what the connection sees */
 	KS_ST_GET,
 	KS_ST_GET_FOLLOW,
 	KS_ST_INSERT,
@@ -103,6 +104,14 @@ struct ks_cached {
 
 #define KS_CACHE_DIRTY_BITS 4096
 #define KS_CACHE_READS_MAX 8
+#define KS_CACHE_COUNTERS 8
+
+struct ks_cache_counter {
+	char name[24];
+	int64_t value;
+	uint64_t gen; /* + 1: of the state it is right for; 0: it is not known */
+	uint64_t txn; /* that wrote it */
+};
 
 struct ks_sqlite_cache {
 	const volatile uint32_t *header; /* of the WAL-index; NULL: there is no cache */
@@ -113,12 +122,15 @@ struct ks_sqlite_cache {
 	_Atomic uint64_t salt; /* with pos: the state they are right for */
 	_Atomic uint64_t pos;  /* the log's length, and above it the count of commits */
 
-	/* By the holder: the transaction's beginning, its writes, and what its COMMIT did. */
+	/* By the holder: the state that the writer's connection saw last; the transaction's beginning, its writes, and what its COMMIT did. */
+	uint64_t own_salt, own_pos;
 	struct ks_cache_window txn;
 	struct ks_arena log_mem;
 	struct ks_write *log; /* in log_mem */
 	size_t nlog, caplog;
 	bool log_overflow; /* more was written than log says */
+	uint64_t txns;
+	struct ks_cache_counter counters[KS_CACHE_COUNTERS];
 	uint64_t dirty[KS_CACHE_DIRTY_BITS / 64];
 	uint32_t frames; /* the log's length after the COMMIT; 0: it wrote nothing */
 	uint64_t log_headers, log_salt;
@@ -146,6 +158,9 @@ struct ks_sqlite {
 		struct ks_sqlite_conn *conn;     /* by the holder */
 		struct ks_sqlite_txn txn;        /* by the holder */
 		int64_t data_version;            /* by the holder: of conn */
+		_Atomic bool kept;               /* by the holder: conn keeps its snapshot */
+		uint32_t kept_frames;            /* by the holder: wal_frames when it began */
+		int64_t begun_ns;                /* by the holder: the last transaction */
 		_Atomic uint64_t in_txn;         /* odd: a transaction excludes other processes */
 		_Atomic int waiters;
 		int spinners;        /* so many waiters may spin */
@@ -155,7 +170,8 @@ struct ks_sqlite {
 	struct ks_sqlite_cache cache;
 
 	_Atomic uint64_t foreign;
-	_Atomic bool foreign_used; /* somebody asks: so look with every transaction */
+	_Atomic bool foreign_used;  /* somebody asks: so look with every transaction */
+	_Atomic bool foreign_known; /* SQLite was asked since the cache was without a state */
 	pthread_mutex_t foreign_mu;
 	struct ks_sqlite_conn *foreign_conn; /* [foreign_mu] */
 	int64_t foreign_seen;                /* [foreign_mu] */
@@ -228,6 +244,9 @@ int ks_sqlite_query_int(struct ks_sqlite_conn *c, const char *sql, int64_t *out)
 int ks_sqlite_step(sqlite3_stmt *st);
 int ks_sqlite_fixed(struct ks_sqlite_conn *c, enum ks_sqlite_stmt_kind k);
 int ks_sqlite_data_version(struct ks_sqlite_conn *c, int64_t *out) KS_MUST_CHECK;
+/* From inside a transaction on: the connection goes on seeing what it sees, but for its own commits. */
+bool ks_sqlite_snapshot_keep(struct ks_sqlite_conn *c);
+void ks_sqlite_snapshot_drop(struct ks_sqlite_conn *c);
 
 /* The statement of a shape, prepared when it is first asked for. NULL: *rc says why. */
 sqlite3_stmt *ks_sqlite_table_stmt(struct ks_sqlite_conn *c, enum ks_sqlite_stmt_kind k,
@@ -283,6 +302,8 @@ void ks_sqlite_cache_fill(struct ks_sqlite *sq, const struct ks_cache_window *w,
 			  const struct ks_read *r);
 /* The rest needs the writer. In this order: begin, reads and logs of the bodies, commit, COMMIT, committed. */
 void ks_sqlite_cache_begin(struct ks_sqlite *sq);
+/* Is it what the writer's connection saw last? */
+bool ks_sqlite_cache_is_own(struct ks_sqlite *sq, const struct ks_cache_window *w);
 bool ks_sqlite_cache_txn_read(struct ks_sqlite *sq, struct ks_read *r);
 void ks_sqlite_cache_txn_fill(struct ks_sqlite *sq, const struct ks_read *r);
 void ks_sqlite_cache_log(struct ks_sqlite *sq, const struct ks_txn *t);
@@ -312,10 +333,14 @@ bool ks_sqlite_log_headers(sqlite3 *db, uint64_t *n, uint64_t *salt);
 
 /* ---- sqlite_keep.c ---- */
 
-void ks_sqlite_keep(struct ks_sqlite *sq);         /* by readers, now and then */
-void ks_sqlite_keep_rest(struct ks_sqlite *sq);    /* once a second: drops what idle readers left */
+void ks_sqlite_keep(struct ks_sqlite *sq); /* by readers, now and then */
+void ks_sqlite_keep_rest(
+	struct ks_sqlite *sq); /* once a second: drops what those have left that are idle now */
 void ks_sqlite_keep_suspend(struct ks_sqlite *sq); /* around a checkpoint */
 void ks_sqlite_keep_resume(struct ks_sqlite *sq);
+/* Need the writer. BEGIN IMMEDIATE; *same: nobody else has committed since the transaction before. */
+int ks_sqlite_keep_begin(struct ks_sqlite *sq, bool *same);
+void ks_sqlite_keep_drop(struct ks_sqlite *sq); /* outside a transaction */
 
 /* ---- sqlite_apply.c ---- */
 

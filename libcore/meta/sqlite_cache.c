@@ -19,6 +19,7 @@
  *		goes up by one), applies its writes, names the new state, makes seq even. Only then are results delivered.
  *	A body	runs while no other process can commit; the header was compared when the transaction began. What earlier bodies of the
  *		same transaction wrote is left to SQLite (the filter `dirty`).
+ *	A counter	is kept for bodies only, from one transaction to the next: what most changes look at, and few change.
  *	A mismatch	while seq is even and mu is free is a foreign commit: the generation goes up, which empties the cache.
  *	A failed COMMIT	may have started the log over: the cache is emptied.
  *
@@ -75,10 +76,16 @@ static void forget(struct ks_sqlite_cache *c)
 }
 
 /* Needs mu. Names the state that is current now. */
-static void start_over(struct ks_sqlite_cache *c)
+static void start_over(struct ks_sqlite *sq)
 {
+	struct ks_sqlite_cache *c = &sq->cache;
 	uint64_t salt, pos;
 
+	/* A state that is not the one it was is another process's. Where none was known, SQLite has to be asked. */
+	if (atomic_load(&c->salt) == NO_STATE)
+		atomic_store(&sq->foreign_known, false);
+	else
+		atomic_fetch_add(&sq->foreign, 1);
 	atomic_fetch_add(&c->seq, 1);
 	forget(c);
 	if (!read_header(c, &salt, &pos) || !salt)
@@ -113,7 +120,7 @@ bool ks_sqlite_cache_look(struct ks_sqlite *sq, struct ks_cache_window *w)
 	if (w->seq % 2 || pthread_mutex_trylock(&c->mu))
 		return false;
 	if (atomic_load(&c->seq) == w->seq)
-		start_over(c);
+		start_over(sq);
 	ks_mutex_unlock(&c->mu);
 	return look(c, w);
 }
@@ -225,6 +232,7 @@ void ks_sqlite_cache_begin(struct ks_sqlite *sq)
 	c->txn.on = false;
 	if (!c->header)
 		return;
+	c->txns++;
 	if (c->nlog || c->log_overflow) {
 		ks_arena_reset(&c->log_mem);
 		memset(c->dirty, 0, sizeof(c->dirty));
@@ -232,15 +240,86 @@ void ks_sqlite_cache_begin(struct ks_sqlite *sq)
 		c->nlog = c->caplog = 0;
 		c->log_overflow = false;
 	}
-	if (look(c, &c->txn))
-		return;
-	/* Since the transaction has begun, the header stands still. */
-	ks_mutex_lock(&c->mu);
 	if (!look(c, &c->txn)) {
-		start_over(c);
-		look(c, &c->txn);
+		/* Since the transaction has begun, the header stands still. */
+		ks_mutex_lock(&c->mu);
+		if (!look(c, &c->txn)) {
+			start_over(sq);
+			look(c, &c->txn);
+		}
+		ks_mutex_unlock(&c->mu);
 	}
-	ks_mutex_unlock(&c->mu);
+	c->own_salt = c->txn.salt;
+	c->own_pos = c->txn.pos;
+}
+
+bool ks_sqlite_cache_is_own(struct ks_sqlite *sq, const struct ks_cache_window *w)
+{
+	return w->on && w->salt == sq->cache.own_salt && w->pos == sq->cache.own_pos;
+}
+
+static bool is_name(const struct ks_cache_counter *k, struct ks_bytes name)
+{
+	return name.n < sizeof(k->name) && memcmp(k->name, name.p, name.n) == 0 && !k->name[name.n];
+}
+
+/* @make: the place of one that this transaction has not written; it forgets about that one. NULL: there is none. */
+static struct ks_cache_counter *counter(struct ks_sqlite_cache *c, struct ks_bytes name, bool make)
+{
+	struct ks_cache_counter *k, *free = NULL;
+
+	for (k = c->counters; k < c->counters + KS_CACHE_COUNTERS; k++) {
+		if (is_name(k, name))
+			return k;
+		if (k->txn != c->txns && (!free || k->gen < free->gen))
+			free = k;
+	}
+	if (!make || !free || name.n >= sizeof(free->name))
+		return NULL;
+	memset(free, 0, sizeof(*free));
+	memcpy(free->name, name.p, name.n);
+	return free;
+}
+
+static bool counter_read(struct ks_sqlite_cache *c, struct ks_read *r)
+{
+	struct ks_rec_counter *rec = r->rec;
+	const struct ks_cache_counter *k = counter(c, rec->name, false);
+
+	if (!k || k->gen != c->txn.gen + 1)
+		return false;
+	rec->value = k->value;
+	r->found = true;
+	return true;
+}
+
+/* What this transaction has written may still be rolled back. */
+static void counter_fill(struct ks_sqlite_cache *c, const struct ks_read *r)
+{
+	const struct ks_rec_counter *rec = r->rec;
+	struct ks_cache_counter *k = r->found ? counter(c, rec->name, true) : NULL;
+
+	if (!k || k->txn == c->txns)
+		return;
+	k->value = rec->value;
+	k->gen = c->txn.gen + 1;
+}
+
+static void counter_written(struct ks_sqlite_cache *c, const struct ks_write *w)
+{
+	const struct ks_rec_counter *rec = w->rec;
+	struct ks_cache_counter *k;
+
+	k = w->kind == KS_W_DEL_PREFIX ? NULL : counter(c, rec->name, true);
+	if (k) {
+		k->gen = 0;
+		k->txn = c->txns;
+		return;
+	}
+	for (k = c->counters; k < c->counters + KS_CACHE_COUNTERS; k++) {
+		k->gen = 0;
+		k->txn = c->txns;
+	}
 }
 
 bool ks_sqlite_cache_txn_read(struct ks_sqlite *sq, struct ks_read *r)
@@ -248,6 +327,8 @@ bool ks_sqlite_cache_txn_read(struct ks_sqlite *sq, struct ks_read *r)
 	struct ks_sqlite_cache *c = &sq->cache;
 	struct ks_cached got;
 
+	if (c->txn.on && r->table == KS_T_COUNTER)
+		return counter_read(c, r);
 	if (!c->txn.on || !is_cached(r->table))
 		return false;
 	if (!look_up(c, &c->txn, r, true, &got)) {
@@ -264,6 +345,8 @@ void ks_sqlite_cache_txn_fill(struct ks_sqlite *sq, const struct ks_read *r)
 	struct ks_sqlite_cache *c = &sq->cache;
 	struct ks_rec_inode to;
 
+	if (c->txn.on && r->table == KS_T_COUNTER)
+		counter_fill(c, r);
 	if (!c->txn.on || !is_cached(r->table) || is_dirty(c, r->table, r->rec))
 		return;
 	if (r->found && (r->flags & KS_READ_FOLLOW)) {
@@ -305,8 +388,11 @@ void ks_sqlite_cache_log(struct ks_sqlite *sq, const struct ks_txn *t)
 {
 	struct ks_sqlite_cache *c = &sq->cache;
 
-	for (uint32_t i = 0; c->header && i < t->nw && !c->log_overflow; i++) {
-		if (is_cached(t->w[i].table) && t->w[i].kind != KS_W_NEED_EMPTY)
+	for (uint32_t i = 0; c->header && i < t->nw; i++) {
+		if (t->w[i].table == KS_T_COUNTER)
+			counter_written(c, &t->w[i]);
+		else if (!c->log_overflow && is_cached(t->w[i].table) &&
+			 t->w[i].kind != KS_W_NEED_EMPTY)
 			c->log_overflow = !log_write(c, &t->w[i]);
 	}
 }
@@ -393,6 +479,8 @@ void ks_sqlite_cache_committed(struct ks_sqlite *sq, bool ok)
 		atomic_store(&c->salt, salt ? salt : NO_STATE);
 		atomic_store(&c->pos, c->frames | (((c->txn.pos >> 32) + 1) & UINT32_MAX) << 32);
 	}
+	c->own_salt = atomic_load(&c->salt);
+	c->own_pos = atomic_load(&c->pos);
 	atomic_fetch_add(&c->seq, 1);
 	ks_mutex_unlock(&c->mu);
 	c->txn.on = false;

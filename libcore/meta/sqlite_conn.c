@@ -169,6 +169,7 @@ static sqlite3_stmt *fixed_stmt(struct ks_sqlite_conn *c, enum ks_sqlite_stmt_ki
 		[KS_ST_COMMIT] = "COMMIT",
 		[KS_ST_ROLLBACK] = "ROLLBACK",
 		[KS_ST_DATA_VERSION] = "PRAGMA data_version",
+		[KS_ST_SNAPSHOT] = "PRAGMA data_version",
 	};
 
 	*rc = SQLITE_OK;
@@ -199,6 +200,25 @@ int ks_sqlite_data_version(struct ks_sqlite_conn *c, int64_t *out)
 	}
 	sqlite3_reset(st);
 	return rc;
+}
+
+/* A statement that reads and has no cursor on any table, which changes would have to look after. */
+bool ks_sqlite_snapshot_keep(struct ks_sqlite_conn *c)
+{
+	int rc;
+	sqlite3_stmt *st = fixed_stmt(c, KS_ST_SNAPSHOT, &rc);
+
+	if (!st)
+		return false;
+	if (sqlite3_step(st) == SQLITE_ROW)
+		return true;
+	sqlite3_reset(st);
+	return false;
+}
+
+void ks_sqlite_snapshot_drop(struct ks_sqlite_conn *c)
+{
+	sqlite3_reset(c->fixed[KS_ST_SNAPSHOT]);
 }
 
 sqlite3_stmt *ks_sqlite_table_stmt(struct ks_sqlite_conn *c, enum ks_sqlite_stmt_kind k,
@@ -398,8 +418,9 @@ static int conn_settings(struct ks_sqlite_conn *c, enum ks_sqlite_role role)
 		 "PRAGMA journal_size_limit=%llu;%s",
 		 (unsigned long long)c->sq->mmap_bytes,
 		 (unsigned long long)c->sq->log_frames * 4 * KS_SQLITE_PAGE,
-		 role == KS_SQLITE_READER ? "PRAGMA query_only=1"
-					  : "PRAGMA cache_size=-16384;PRAGMA cache_spill=0");
+		 role == KS_SQLITE_READER
+			 ? "PRAGMA query_only=1"
+			 : "PRAGMA cache_size=-16384;PRAGMA cache_spill=0;PRAGMA secure_delete=0");
 	return ks_sqlite_exec(c, sql, "open");
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sqlite_keep.c: makes lookups cheaper while there are many.
+ * sqlite_keep.c: makes lookups and transactions cheaper while there are many.
  *
  * A reader's snapshot takes a shared lock on one of the log's five marks and gives it back, which is a pair of fcntl() calls under a mutex of the
  * whole process: a quarter of a lookup, and what keeps two threads from being twice as fast as one. SQLite makes the call only for the first
@@ -8,6 +8,12 @@
  *
  * A mark that is held keeps checkpoints from ending, those of other processes too. So it is held for HOLD_NS, then let go for GAP_NS; never during a
  * checkpoint of our own; and the checkpoint thread drops it when the readers have gone. It changes nothing that readers see.
+ *
+ * A transaction takes six such calls: to move a mark up to the end of the log, to share it, to lock the writers out, and each of them back. Two are enough for one that
+ * follows another: the writer's connection keeps its snapshot when it commits, by a statement that has begun to read and is not ended. SQLite then lets it write again unless somebody else
+ * has committed (SQLITE_BUSY_SNAPSHOT); then, and when another process is writing (SQLITE_BUSY, at once, for SQLite does not wait for a lock with a snapshot in its
+ * hands), it lets its snapshot go and begins as usual. The mark stays where it was, so it is moved up every KEEP_FRAMES, and let go of before anything waits for readers, and
+ * by the checkpoint thread when there were no transactions for a second.
  */
 #include "meta/sqlite.h"
 
@@ -16,6 +22,7 @@
 #define HOLD_NS (4 * KS_NS_PER_MS)
 #define GAP_NS (KS_NS_PER_MS / 2)
 #define STORM_NS (2 * KS_NS_PER_MS) /* since this was asked last */
+#define KEEP_FRAMES 256u            /* that others' checkpoints may lag behind */
 
 /* Needs keep_mu. */
 static void let_go(struct ks_sqlite *sq, int64_t now)
@@ -80,9 +87,15 @@ void ks_sqlite_keep_rest(struct ks_sqlite *sq)
 {
 	int64_t now = ks_clock_mono_ns();
 
-	KS_LOCKED(&sq->keep_mu);
+	ks_mutex_lock(&sq->keep_mu);
 	if (sq->keep_on && now - sq->keep_since_ns > HOLD_NS)
 		let_go(sq, now);
+	ks_mutex_unlock(&sq->keep_mu);
+	if (!atomic_load_explicit(&sq->run.kept, memory_order_relaxed) || !ks_sqlite_try_hold(sq))
+		return;
+	if (now - sq->run.begun_ns > HOLD_NS)
+		ks_sqlite_keep_drop(sq);
+	ks_sqlite_let_go(sq);
 }
 
 void ks_sqlite_keep_suspend(struct ks_sqlite *sq)
@@ -94,4 +107,41 @@ void ks_sqlite_keep_suspend(struct ks_sqlite *sq)
 void ks_sqlite_keep_resume(struct ks_sqlite *sq)
 {
 	ks_mutex_unlock(&sq->keep_mu);
+}
+
+/* ---- the writer's ---- */
+
+void ks_sqlite_keep_drop(struct ks_sqlite *sq)
+{
+	if (!atomic_load_explicit(&sq->run.kept, memory_order_relaxed))
+		return;
+	ks_sqlite_snapshot_drop(sq->run.conn);
+	atomic_store_explicit(&sq->run.kept, false, memory_order_relaxed);
+}
+
+int ks_sqlite_keep_begin(struct ks_sqlite *sq, bool *same)
+{
+	uint32_t frames = atomic_load_explicit(&sq->wal_frames, memory_order_relaxed);
+	int64_t now = ks_clock_mono_ns();
+	bool storm = now - sq->run.begun_ns < STORM_NS;
+	int rc;
+
+	sq->run.begun_ns = now;
+	/* Shorter than it was: the log has started over since. */
+	if (frames < sq->run.kept_frames || frames - sq->run.kept_frames > KEEP_FRAMES)
+		ks_sqlite_keep_drop(sq);
+	*same = atomic_load_explicit(&sq->run.kept, memory_order_relaxed);
+	if (*same) {
+		rc = ks_sqlite_fixed(sq->run.conn, KS_ST_BEGIN_IMMEDIATE);
+		if (rc == SQLITE_OK)
+			return rc;
+		ks_sqlite_keep_drop(sq);
+		*same = false;
+	}
+	rc = ks_sqlite_fixed(sq->run.conn, KS_ST_BEGIN_IMMEDIATE);
+	if (rc == SQLITE_OK && storm && ks_sqlite_snapshot_keep(sq->run.conn)) {
+		sq->run.kept_frames = frames;
+		atomic_store_explicit(&sq->run.kept, true, memory_order_relaxed);
+	}
+	return rc;
 }

@@ -268,6 +268,25 @@ static int fetch_on(struct ks_sqlite_conn *c, const struct ks_cache_window *w, s
 	return ret;
 }
 
+/*
+ * After every commit a reader begins with an empty cache of pages, and takes four locks: four times what it costs to ask the writer's connection, if that keeps its snapshot, which is
+ * the state of now, and is free. False: it is not.
+ */
+static bool fetch_on_writer(struct ks_sqlite *sq, const struct ks_cache_window *w,
+			    struct ks_read *r, size_t n, struct ks_arena *a, int *ret)
+{
+	bool can;
+
+	if (!atomic_load_explicit(&sq->run.kept, memory_order_relaxed) || !ks_sqlite_try_hold(sq))
+		return false;
+	can = atomic_load_explicit(&sq->run.kept, memory_order_relaxed) &&
+	      ks_sqlite_cache_is_own(sq, w);
+	if (can)
+		*ret = fetch_on(sq->run.conn, w, r, n, NULL, 0, a);
+	ks_sqlite_let_go(sq);
+	return can;
+}
+
 int ks_sqlite_fetch(struct ks_engine *e, struct ks_txn *t, struct ks_read *r, size_t n,
 		    const struct ks_scan *s, size_t ns, struct ks_arena *a)
 {
@@ -286,6 +305,8 @@ int ks_sqlite_fetch(struct ks_engine *e, struct ks_txn *t, struct ks_read *r, si
 				    a);
 	if (ks_sqlite_cache_look(sq, &w) && ns == 0 && ks_sqlite_cache_serve(sq, &w, r, n))
 		return 0;
+	if (ns == 0 && fetch_on_writer(sq, &w, r, n, a, &ret))
+		return ret;
 	ret = ks_sqlite_reader_take(sq, &c, &slot);
 	if (ret < 0)
 		return ret;

@@ -91,35 +91,51 @@ static void keep_text(struct ks_sqlite_req *q, int err)
 
 /* ---- the transaction ---- */
 
-void ks_sqlite_look_abroad(struct ks_sqlite *sq)
+static void look_abroad(struct ks_sqlite *sq)
 {
 	int64_t v = 0;
 
+	/* First: who makes it false from now on may know of a commit that is not looked for here. */
+	atomic_store(&sq->foreign_known, true);
 	if (ks_sqlite_data_version(sq->run.conn, &v) != SQLITE_OK || v != sq->run.data_version)
 		atomic_fetch_add(&sq->foreign, 1);
 	sq->run.data_version = v;
 }
 
+/* A snapshot that is kept does not tell. */
+void ks_sqlite_look_abroad(struct ks_sqlite *sq)
+{
+	ks_sqlite_keep_drop(sq);
+	look_abroad(sq);
+}
+
 static int txn_begin(struct ks_sqlite *sq)
 {
-	int rc = ks_sqlite_fixed(sq->run.conn, KS_ST_BEGIN_IMMEDIATE);
+	bool same;
+	int rc = ks_sqlite_keep_begin(sq, &same);
 
 	if (rc != SQLITE_OK)
 		return ks_sqlite_fail(sq, sq->run.conn->db, rc, "begin a transaction");
-	if (atomic_load_explicit(&sq->foreign_used, memory_order_relaxed))
-		ks_sqlite_look_abroad(sq);
+	if (!same && atomic_load_explicit(&sq->foreign_used, memory_order_relaxed))
+		look_abroad(sq);
 	ks_sqlite_cache_begin(sq);
 	atomic_fetch_add(&sq->run.in_txn, 1);
 	return 0;
+}
+
+/* SQLite rolls back by itself after some errors. It forgets about an error of the disk when nobody reads. */
+static void give_up(struct ks_sqlite *sq)
+{
+	if (!sqlite3_get_autocommit(sq->run.conn->db))
+		ks_sqlite_fixed(sq->run.conn, KS_ST_ROLLBACK);
+	ks_sqlite_keep_drop(sq);
 }
 
 static void txn_rollback(struct ks_sqlite *sq)
 {
 	atomic_fetch_add(&sq->run.in_txn, 1);
 	sq->cache.txn.on = false;
-	/* SQLite rolls back by itself after some errors. */
-	if (!sqlite3_get_autocommit(sq->run.conn->db))
-		ks_sqlite_fixed(sq->run.conn, KS_ST_ROLLBACK);
+	give_up(sq);
 }
 
 static int txn_commit(struct ks_sqlite *sq, bool wrote)
@@ -136,8 +152,7 @@ static int txn_commit(struct ks_sqlite *sq, bool wrote)
 	if (rc == SQLITE_OK)
 		return 0;
 	rc = ks_sqlite_fail(sq, sq->run.conn->db, rc, "commit");
-	if (!sqlite3_get_autocommit(sq->run.conn->db))
-		ks_sqlite_fixed(sq->run.conn, KS_ST_ROLLBACK);
+	give_up(sq);
 	return rc;
 }
 

@@ -106,6 +106,7 @@ void ks_sqlite_ckpt_finish(struct ks_sqlite *sq)
 		return; /* when the thread is at it, it will ask again */
 	}
 	atomic_store(&sq->ckpt_wanted, false);
+	ks_sqlite_keep_drop(sq);
 	checkpoint(sq, SQLITE_CHECKPOINT_RESTART, FINISH_WAIT_NS, &len);
 	ks_mutex_unlock(&sq->ckpt_mu);
 }
@@ -114,6 +115,7 @@ bool ks_sqlite_ckpt_restart(struct ks_sqlite *sq, int64_t wait_ns)
 {
 	uint32_t len;
 
+	ks_sqlite_keep_drop(sq);
 	KS_LOCKED(&sq->ckpt_mu);
 	checkpoint(sq, SQLITE_CHECKPOINT_RESTART, ks_max(wait_ns, FINISH_WAIT_NS), &len);
 	return sq->ckpt_ok;
