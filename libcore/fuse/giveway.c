@@ -134,10 +134,21 @@ bool ks_giveway_may(uint32_t opcode)
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:
 	case FUSE_GETATTR:
+	case FUSE_SETATTR:
 	case FUSE_READLINK:
+	case FUSE_SYMLINK:
+	case FUSE_MKNOD:
+	case FUSE_MKDIR:
+	case FUSE_UNLINK:
+	case FUSE_RMDIR:
+	case FUSE_RENAME:
+	case FUSE_RENAME2:
+	case FUSE_LINK:
 	case FUSE_OPEN:
+	case FUSE_CREATE:
 	case FUSE_READ:
 	case FUSE_WRITE:
+	case FUSE_FLUSH:
 	case FUSE_RELEASE:
 	case FUSE_STATFS:
 	case FUSE_GETXATTR:

@@ -247,12 +247,14 @@ KS_TEST(who_is_started_by_one_that_gives_way_does_not)
 	ks_check_eq(policy, SCHED_OTHER);
 }
 
-KS_TEST(what_commits_is_not_served_while_giving_way)
+KS_TEST(what_waits_is_not_served_while_giving_way)
 {
 	ks_check(ks_giveway_may(FUSE_LOOKUP));
 	ks_check(ks_giveway_may(FUSE_READ));
-	ks_check(!ks_giveway_may(FUSE_RENAME2));
-	ks_check(!ks_giveway_may(FUSE_FLUSH));
+	ks_check(ks_giveway_may(FUSE_RENAME2));
+	ks_check(ks_giveway_may(FUSE_FLUSH));
+	ks_check(!ks_giveway_may(FUSE_FSYNC));
+	ks_check(!ks_giveway_may(FUSE_SETLKW));
 	ks_check(!ks_giveway_may(1000));
 }
 
