@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# file_systems.bash: the file systems that run and people measure (run says what each is), and the tables of what came out.
+# file_systems.bash: the file systems that run, beside and people measure (run says what each is), and the tables of what came out.
 #
 #	begin DIR MiB NAME...  sees whether these can be mounted, memfs with so many MiB, and makes $work below DIR; it is gone at the end
 #	up NAME                mounts a fresh one on $work/NAME
-#	down                   ends it, and deletes what it stored
+#	down                   ends those that are up, and deletes what they stored
 #	tables LIST FILE AWK   prints what was measured (see there)
 #
 # $out is where the benches' programs are.
 bin=${KISEKI_BIN:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/build/dev}
 out=$bin/tests/bench
 work='' memfs_mib=
-mounted='' server= # the file system that is up; its process, where that is a child of ours
+mounted=() # the file systems that are up
+declare -A server=() # their processes, of those that are children of ours
 
 # program FILE: it is there, or that is said, and the end.
 program() {
@@ -53,39 +54,41 @@ begin() {
 wait_mount() {
 	local i
 	for ((i = 0; i < 200; i++)); do
-		mountpoint -q "$1" && return 0
-		[ -z "$server" ] || kill -0 "$server" 2>/dev/null || break
+		mountpoint -q "$work/$1" && return 0
+		[ -z "${server[$1]-}" ] || kill -0 "${server[$1]}" 2>/dev/null || break
 		sleep 0.1
 	done
-	echo "bench: $1 was not mounted" >&2
+	echo "bench: $work/$1 was not mounted" >&2
 	return 1
 }
 
 mem_up() {
 	"$out/memfs" "${@:2}" -p "$memfs_mib" "$work/$1" &
-	server=$!
-	wait_mount "$work/$1"
+	server[$1]=$!
+	wait_mount "$1"
 }
 
 kiseki_up() {
-	mkdir -p "$work/volume"
+	local meta=$work/volume.$1/meta.db
+	mkdir -p "${meta%/*}"
 	# shellcheck disable=SC2086
-	"$bin/kiseki-format" -q --trash=0 ${KISEKI_FORMAT_OPTS-} "$work/volume/meta.db" &&
-		"$bin/kiseki-mount" -q "${@:2}" ${KISEKI_MOUNT_OPTS-} "$work/volume/meta.db" "$work/$1" &&
-		wait_mount "$work/$1"
+	"$bin/kiseki-format" -q --trash=0 ${KISEKI_FORMAT_OPTS-} "$meta" &&
+		"$bin/kiseki-mount" -q "${@:2}" ${KISEKI_MOUNT_OPTS-} "$meta" "$work/$1" &&
+		wait_mount "$1"
 }
 
 # In the foreground, so that its end can be waited for. Run by root it adds itself to /etc/updatedb.conf, where there is one.
 juicefs_up() {
-	local url=sqlite3://$work/volume/meta.db log=$work/juicefs.log
-	mkdir -p "$work/volume"
+	local volume=$work/volume.$1 log=$work/juicefs.log
+	local url=sqlite3://$volume/meta.db
+	mkdir -p "$volume"
 	# shellcheck disable=SC2086
-	if "$JUICEFS" format --no-agent --storage file --bucket "$work/volume/blocks/" --trash-days 0 ${JUICEFS_FORMAT_OPTS-} \
+	if "$JUICEFS" format --no-agent --storage file --bucket "$volume/blocks/" --trash-days 0 ${JUICEFS_FORMAT_OPTS-} \
 		"$url" bench >"$log" 2>&1; then
-		"$JUICEFS" mount --no-agent --no-usage-report --cache-dir "$work/volume/cache" ${JUICEFS_MOUNT_OPTS-} \
+		"$JUICEFS" mount --no-agent --no-usage-report --cache-dir "$volume/cache" ${JUICEFS_MOUNT_OPTS-} \
 			"$url" "$work/$1" >>"$log" 2>&1 &
-		server=$!
-		wait_mount "$work/$1" && return 0
+		server[$1]=$!
+		wait_mount "$1" && return 0
 	fi
 	tail -n 20 "$log" >&2
 	return 1
@@ -93,7 +96,7 @@ juicefs_up() {
 
 up() {
 	mkdir -p "$work/$1"
-	mounted=$1
+	mounted+=("$1")
 	case $1 in
 	memfs) mem_up "$1" ;;
 	memperm) mem_up "$1" -P ;;
@@ -105,26 +108,29 @@ up() {
 	esac
 }
 
-# unmount COMMAND...: that way or, where it fails, by a signal; when it returns, the process is gone.
+# unmount NAME COMMAND...: that way or, where it fails, by a signal; when it returns, the process is gone.
 unmount() {
-	[ -n "$server" ] || return 0
-	"$@" "$work/$mounted" >/dev/null 2>&1 || kill "$server" 2>/dev/null
-	wait "$server" 2>/dev/null
-	server=
+	[ -n "${server[$1]-}" ] || return 0
+	"${@:2}" "$work/$1" >/dev/null 2>&1 || kill "${server[$1]}" 2>/dev/null
+	wait "${server[$1]}" 2>/dev/null
+	unset "server[$1]"
 }
 
 down() {
-	case $mounted in
-	mem*) unmount fusermount3 -u ;;
-	juicefs) unmount "$JUICEFS" umount ;;
-	classic | kiseki)
-		if mountpoint -q "$work/$mounted"; then
-			"$bin/kiseki-umount" -q "$work/$mounted" || "$bin/kiseki-umount" -q --force "$work/$mounted"
-		fi
-		;;
-	esac
-	[ -z "$mounted" ] || rm -rf --one-file-system "$work/volume"
-	mounted=
+	local name
+	for name in "${mounted[@]}"; do
+		case $name in
+		mem*) unmount "$name" fusermount3 -u ;;
+		juicefs) unmount "$name" "$JUICEFS" umount ;;
+		classic | kiseki)
+			if mountpoint -q "$work/$name"; then
+				"$bin/kiseki-umount" -q "$work/$name" || "$bin/kiseki-umount" -q --force "$work/$name"
+			fi
+			;;
+		esac
+		rm -rf --one-file-system "$work/volume.$name"
+	done
+	mounted=()
 }
 
 # tables LIST FILE AWK [OPTION...]: FILE has a line "name<TAB>row<TAB>value<TAB>unit" for each that was measured. Prints the medians,
