@@ -351,7 +351,7 @@ int ks_sqlite_apply(struct ks_sqlite_conn *c, const struct ks_txn *t, bool *dirt
 
 int ks_sqlite_run(struct ks_engine *e, ks_body_fn *body, void *arg);
 bool ks_sqlite_try_hold(struct ks_sqlite *sq);
-void ks_sqlite_let_go(struct ks_sqlite *sq); /* also runs what came in meanwhile */
+void ks_sqlite_let_go(struct ks_sqlite *sq); /* passes it on to who came in meanwhile */
 /* Needs the writer. Sees whether another process has committed. */
 void ks_sqlite_look_abroad(struct ks_sqlite *sq);
 

@@ -344,9 +344,10 @@ static void let_go(struct ks_sqlite *sq, unsigned int served)
 	}
 }
 
+/* Who has borrowed the writer may hold locks, or have a reader waiting, and serves nobody. */
 void ks_sqlite_let_go(struct ks_sqlite *sq)
 {
-	let_go(sq, 0);
+	let_go(sq, SERVE_MAX);
 }
 
 static void lead(struct ks_sqlite *sq)
