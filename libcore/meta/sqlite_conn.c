@@ -418,9 +418,8 @@ static int conn_settings(struct ks_sqlite_conn *c, enum ks_sqlite_role role)
 		 "PRAGMA journal_size_limit=%llu;%s",
 		 (unsigned long long)c->sq->mmap_bytes,
 		 (unsigned long long)c->sq->log_frames * 4 * KS_SQLITE_PAGE,
-		 role == KS_SQLITE_READER
-			 ? "PRAGMA query_only=1"
-			 : "PRAGMA cache_size=-16384;PRAGMA cache_spill=0;PRAGMA secure_delete=0");
+		 role == KS_SQLITE_READER ? "PRAGMA query_only=1"
+					  : "PRAGMA cache_size=-16384;PRAGMA cache_spill=0");
 	return ks_sqlite_exec(c, sql, "open");
 }
 
