@@ -159,8 +159,10 @@ static int unknown_name(const char *name, const struct ks_volume_find *find, con
 	const char *config = find && find->config ? find->config : getenv("KISEKI_CONFIG");
 	KS_AUTO(ks_freep) char *hint = NULL;
 
-	if (ks_volume_names(find, add_known, &k) == 0 && k.n > 0 &&
-	    ks_buf_cstr(&k.list, &list) == 0)
+	if (access(name, F_OK) == 0)
+		hint = ks_asprintf("for the '%s' in this directory write ./%s", name, name);
+	else if (ks_volume_names(find, add_known, &k) == 0 && k.n > 0 &&
+		 ks_buf_cstr(&k.list, &list) == 0)
 		hint = ks_asprintf("known volumes: %s%s", list, k.n > 8 ? ", ..." : "");
 	else
 		hint = ks_asprintf("make one with kiseki-format %s, or name its file: ./%s.db",

@@ -90,6 +90,9 @@ teardown() { mounted_teardown; }
 	fails_cleanly 66 kiseki-status nosuchvolume
 	says "no volume 'nosuchvolume'"
 	says hint:
+	mkdir here
+	fails_cleanly 66 kiseki-status here
+	says 'write ./here'
 	fails_cleanly 66 kiseki-status "$T/none.db"
 	fails_cleanly 66 kiseki-status "$T/no/such/dir/none.db"
 	[ ! -e "$T/none.db" ]
