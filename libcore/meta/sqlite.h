@@ -159,6 +159,7 @@ struct ks_sqlite {
 		struct ks_sqlite_txn txn;        /* by the holder */
 		int64_t data_version;            /* by the holder: of conn */
 		_Atomic bool kept;               /* by the holder: conn keeps its snapshot */
+		_Atomic bool keep_none;          /* it must not */
 		uint32_t kept_frames;            /* by the holder: wal_frames when it began */
 		int64_t begun_ns;                /* by the holder: the last transaction */
 		_Atomic uint64_t in_txn;         /* odd: a transaction excludes other processes */
@@ -341,6 +342,9 @@ void ks_sqlite_keep_resume(struct ks_sqlite *sq);
 /* Need the writer. BEGIN IMMEDIATE; *same: nobody else has committed since the transaction before. */
 int ks_sqlite_keep_begin(struct ks_sqlite *sq, bool *same);
 void ks_sqlite_keep_drop(struct ks_sqlite *sq); /* outside a transaction */
+/* Without the writer: no snapshot is kept for it until it may be again. Waits up to @wait_ns for a transaction to end. */
+void ks_sqlite_keep_forbid(struct ks_sqlite *sq, int64_t wait_ns);
+void ks_sqlite_keep_allow(struct ks_sqlite *sq);
 
 /* ---- sqlite_apply.c ---- */
 

@@ -119,6 +119,27 @@ void ks_sqlite_keep_drop(struct ks_sqlite *sq)
 	atomic_store_explicit(&sq->run.kept, false, memory_order_relaxed);
 }
 
+void ks_sqlite_keep_forbid(struct ks_sqlite *sq, int64_t wait_ns)
+{
+	const struct timespec nap = { .tv_nsec = 100000 };
+	int64_t until = ks_clock_mono_ns() + wait_ns;
+
+	atomic_store(&sq->run.keep_none, true);
+	/* Who holds the writer may have looked before. */
+	while (!ks_sqlite_try_hold(sq)) {
+		if (ks_clock_mono_ns() > until)
+			return;
+		KS_IGNORE(nanosleep(&nap, NULL) < 0);
+	}
+	ks_sqlite_keep_drop(sq);
+	ks_sqlite_let_go(sq);
+}
+
+void ks_sqlite_keep_allow(struct ks_sqlite *sq)
+{
+	atomic_store(&sq->run.keep_none, false);
+}
+
 int ks_sqlite_keep_begin(struct ks_sqlite *sq, bool *same)
 {
 	uint32_t frames = atomic_load_explicit(&sq->wal_frames, memory_order_relaxed);
@@ -139,7 +160,8 @@ int ks_sqlite_keep_begin(struct ks_sqlite *sq, bool *same)
 		*same = false;
 	}
 	rc = ks_sqlite_fixed(sq->run.conn, KS_ST_BEGIN_IMMEDIATE);
-	if (rc == SQLITE_OK && storm && ks_sqlite_snapshot_keep(sq->run.conn)) {
+	if (rc == SQLITE_OK && storm && !atomic_load(&sq->run.keep_none) &&
+	    ks_sqlite_snapshot_keep(sq->run.conn)) {
 		sq->run.kept_frames = frames;
 		atomic_store_explicit(&sq->run.kept, true, memory_order_relaxed);
 	}

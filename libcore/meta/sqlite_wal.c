@@ -124,10 +124,15 @@ bool ks_sqlite_ckpt_restart(struct ks_sqlite *sq, int64_t wait_ns)
 bool ks_sqlite_ckpt_truncate(struct ks_sqlite *sq)
 {
 	uint32_t len;
+	bool ok;
 
-	KS_LOCKED(&sq->ckpt_mu);
+	ks_sqlite_keep_forbid(sq, TRUNCATE_WAIT_NS);
+	ks_mutex_lock(&sq->ckpt_mu);
 	checkpoint(sq, SQLITE_CHECKPOINT_TRUNCATE, TRUNCATE_WAIT_NS, &len);
-	return sq->ckpt_ok;
+	ok = sq->ckpt_ok;
+	ks_mutex_unlock(&sq->ckpt_mu);
+	ks_sqlite_keep_allow(sq);
+	return ok;
 }
 
 static void copy_log(struct ks_sqlite *sq)

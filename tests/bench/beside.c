@@ -5,22 +5,15 @@
  *
  * Prints "name<TAB>row<TAB>rate<TAB>ops/s" for every turn; the name is the last part of DIR.
  */
+#include "base/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static __attribute__((noreturn)) void die(const char *what)
 {
@@ -76,11 +69,11 @@ static const struct {
 static void turn(const char *dir, size_t row, int count)
 {
 	const char *name = strrchr(dir, '/');
-	double start;
+	int64_t start;
 
 	if (chdir(dir) < 0)
 		die(dir);
-	start = now();
+	start = ks_clock_mono_ns();
 	for (int i = 0; i < count; i++) {
 		char a[32], b[32];
 
@@ -90,7 +83,7 @@ static void turn(const char *dir, size_t row, int count)
 			die(rows[row].name);
 	}
 	printf("%s\t%s\t%.1f\tops/s\n", name ? name + 1 : dir, rows[row].name,
-	       count / (now() - start));
+	       count * 1e9 / (double)(ks_clock_mono_ns() - start));
 }
 
 int main(int argc, char **argv)

@@ -319,6 +319,45 @@ KS_TEST(the_log_grows_in_steps)
 	ks_engine_close(e);
 }
 
+/* Does another connection's checkpoint find a reader in its way? */
+static bool is_in_the_way(int timeout_ms)
+{
+	sqlite3_stmt *st = NULL;
+	sqlite3 *db = NULL;
+	bool busy;
+
+	ks_check_eq(sqlite3_open(path, &db), SQLITE_OK);
+	sqlite3_busy_timeout(db, timeout_ms);
+	ks_check_eq(sqlite3_prepare_v2(db, "PRAGMA wal_checkpoint(RESTART)", -1, &st, NULL),
+		    SQLITE_OK);
+	ks_check_eq(sqlite3_step(st), SQLITE_ROW);
+	busy = sqlite3_column_int(st, 0) != 0;
+	sqlite3_finalize(st);
+	sqlite3_close(db);
+	return busy;
+}
+
+/* The writer keeps its snapshot from one of many transactions to the next, and not for long after the last. */
+KS_TEST(a_snapshot_is_kept_while_there_are_transactions)
+{
+	struct ks_engine *e;
+	bool kept = false;
+
+	make_db();
+	e = open_db(false, 0);
+	for (int i = 0; i < 50 && !kept; i++) {
+		for (int k = 0; k < 20; k++)
+			ks_check_ok(ks_engine_run(e, add_pair, NULL));
+		kept = is_in_the_way(0);
+	}
+	ks_check(kept);
+	ks_check(!is_in_the_way(20000));
+	ks_check_eq(end_of(start(adder, 3)), 0);
+	ks_check_ok(ks_engine_run(e, add_pair, NULL));
+	ks_check(pair(e) > 20);
+	ks_engine_close(e);
+}
+
 static int writer(int n)
 {
 	struct ks_engine *e = open_db(false, 0);
