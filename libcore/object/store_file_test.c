@@ -303,6 +303,46 @@ KS_TEST(append_trims)
 	ks_object_close(o);
 }
 
+/* What is made durable append by append finds its blocks written, and its size as it was. */
+KS_TEST(append_writes_ahead)
+{
+	struct ks_object *o = open_dir("ahead");
+	struct ks_appender *a = NULL;
+	struct iovec v = { (char[8]){ "12345678" }, 8 };
+	struct ks_object_info info;
+	struct stat st, then;
+	char path[512];
+	uint64_t off = 0;
+
+	snprintf(path, sizeof(path), "%s/ahead/p", ks_tap_dir());
+	ks_check_ok(ks_appender_open(o, "p", &a));
+	ks_check_ok(ks_appender_write(a, &v, 1, &off));
+	ks_check_ok(ks_appender_write(a, &v, 1, &off));
+	ks_check_ok(stat(path, &st));
+	ks_check_eq(st.st_size, 16);
+	for (int i = 0; i < 50; i++) {
+		ks_check_ok(ks_object_sync(o));
+		ks_check_ok(ks_appender_write(a, &v, 1, &off));
+		ks_check_eq(off, 16 + 8 * (uint64_t)i);
+		ks_check_ok(stat(path, i == 0 ? &then : &st));
+	}
+	ks_check(then.st_size > 200000);
+	ks_check_eq(st.st_size, then.st_size);
+	ks_check_eq(st.st_blocks, then.st_blocks);
+	ks_check_eq(ks_appender_size(a), 416);
+	ks_appender_close(a);
+	ks_check_ok(ks_object_head(o, "p", &info));
+	ks_check_eq(info.size_bytes, 416);
+	for (uint64_t at = 0; at < 416; at += 8) {
+		char b[8];
+		struct iovec got = { b, 8 };
+
+		ks_check_eq(ks_object_get(o, "p", at, &got, 1), 8);
+		ks_check(memcmp(b, "12345678", 8) == 0);
+	}
+	ks_object_close(o);
+}
+
 /* A failed fdatasync() while appending: nothing is lost, and later syncs hold again. */
 KS_TEST(append_sync_failure)
 {
