@@ -3,8 +3,25 @@
 #include "base/tap.h"
 #include "base/thread.h"
 #include "meta/sqlite.h"
+#include <errno.h>
 #include <sched.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Stands before libc's: counts those of the thread, and lets its next ones fail. */
+static _Thread_local int fdatasyncs, fdatasync_fails;
+
+int fdatasync(int fd)
+{
+	fdatasyncs++;
+	if (fdatasync_fails > 0) {
+		fdatasync_fails--;
+		errno = EIO;
+		return -1;
+	}
+	return (int)syscall(SYS_fdatasync, fd);
+}
 
 /* ---- records ---- */
 
@@ -442,13 +459,6 @@ KS_TEST(a_log_is_read_back_whatever_its_length)
 	sqlite3_close(w);
 }
 
-/* ---- the thread for checkpoints ---- */
-
-struct writing {
-	struct ks_engine *e;
-	int cpu;
-};
-
 static int one_inode(struct ks_txn *t, void *arg)
 {
 	struct ks_rec_inode i = { .ino = *(uint64_t *)arg };
@@ -456,6 +466,63 @@ static int one_inode(struct ks_txn *t, void *arg)
 	ks_txn_put(t, KS_T_INODE, &i);
 	return 0;
 }
+
+/* ---- what is durable ---- */
+
+/* How often a sync has asked the disk. */
+static int asked(struct ks_engine *e)
+{
+	fdatasyncs = 0;
+	ks_check_ok(ks_engine_sync(e));
+	return fdatasyncs;
+}
+
+KS_TEST(what_is_durable_is_not_made_durable_again)
+{
+	struct ks_engine_opts o = { .create = true };
+	struct ks_engine *e, *other, *plain;
+	uint64_t ino = 7;
+	char url[320];
+
+	snprintf(url, sizeof(url), "sqlite://%s/durable.db", ks_tap_dir());
+	ks_check_ok(ks_engine_open(&e, url, &o));
+	o.create = false;
+	ks_check_ok(ks_engine_open(&other, url, &o));
+	o.cache_bytes = KS_NO_CACHE;
+	ks_check_ok(ks_engine_open(&plain, url, &o));
+	for (int i = 0; i < 3; i++) {
+		ks_check_ok(ks_engine_run(e, one_inode, &ino));
+		ks_check_eq(asked(e), 1);
+		ks_check_eq(asked(e), 0);
+		ks_check_eq(asked(other), 1); /* it cannot know */
+		ks_check_ok(ks_engine_run(other, one_inode, &ino));
+		ks_check_eq(asked(e), 1);
+		ks_check_eq(asked(e), 0);
+	}
+	/* Who does not see the name of the state asks each time. */
+	ks_check_eq(asked(plain), 1);
+	ks_check_eq(asked(plain), 1);
+	/* What failed is not durable, and not what comes after it. */
+	ks_check_ok(ks_engine_run(e, one_inode, &ino));
+	fdatasync_fails = 1;
+	ks_fail_quiet(true);
+	ks_check_eq(ks_engine_sync(e), -EIO);
+	ks_fail_quiet(false);
+	ks_check(asked(e) > 0);
+	ks_check_ok(ks_engine_run(e, one_inode, &ino));
+	ks_check_eq(asked(e), 1);
+	ks_check_eq(asked(e), 0);
+	ks_engine_close(plain);
+	ks_engine_close(other);
+	ks_engine_close(e);
+}
+
+/* ---- the thread for checkpoints ---- */
+
+struct writing {
+	struct ks_engine *e;
+	int cpu;
+};
 
 /* Of the thread that copies the log: may it run there? */
 static bool may_run_on(struct ks_engine *e, int cpu)

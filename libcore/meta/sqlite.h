@@ -87,6 +87,12 @@ struct ks_sqlite_txn {
 struct ks_sqlite_req;
 struct ks_records;
 
+/* A state of the database, by its name in the header of the WAL-index (sqlite_cache.c). */
+struct ks_log_state {
+	uint64_t salt, pos;
+	bool known;
+};
+
 /* The state that the cache was right for when a reader looked. */
 struct ks_cache_window {
 	uint64_t seq, gen;
@@ -217,7 +223,8 @@ struct ks_sqlite {
 	pthread_t sync_thread;
 	int wal_fd; /* by who runs the sync */
 	ino_t wal_ino;
-	bool wal_suspect; /* by who runs the sync: one has failed */
+	bool wal_suspect;               /* by who runs the sync: one has failed */
+	struct ks_log_state wal_synced; /* by who runs the sync: durable, with all before it */
 
 	struct ks_sqlite_reader readers[KS_SQLITE_READERS];
 };
@@ -293,6 +300,8 @@ void ks_sqlite_reader_give(struct ks_sqlite *sq, struct ks_sqlite_conn *c, int s
 int ks_sqlite_cache_open(struct ks_sqlite *sq, struct ks_sqlite_conn *conn,
 			 uint64_t bytes) KS_MUST_CHECK; /* @conn has read, and stays open */
 void ks_sqlite_cache_close(struct ks_sqlite *sq);
+/* The current one. Not known: where there is no log, or somebody is writing the header. */
+struct ks_log_state ks_sqlite_log_state(const struct ks_sqlite *sq);
 /* Before a read. False: the cache has nothing to say now. */
 bool ks_sqlite_cache_look(struct ks_sqlite *sq, struct ks_cache_window *w);
 /* All of them, or none. */

@@ -69,6 +69,14 @@ static bool read_header(const struct ks_sqlite_cache *c, uint64_t *salt, uint64_
 	return memcmp(w, w + HEADER_WORDS, sizeof(w) / 2) == 0;
 }
 
+struct ks_log_state ks_sqlite_log_state(const struct ks_sqlite *sq)
+{
+	struct ks_log_state s = { 0 };
+
+	s.known = sq->cache.header && read_header(&sq->cache, &s.salt, &s.pos) && s.salt;
+	return s;
+}
+
 /* Needs mu. */
 static void forget(struct ks_sqlite_cache *c)
 {

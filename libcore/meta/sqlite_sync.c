@@ -8,6 +8,8 @@
  *
  * One fdatasync() runs at a time and serves all who asked before it began; rounds of it are numbered. Who has other files to sync as well has a
  * thread begin the round (ks_sqlite_sync_begin) and waits for its number when those are done: the disk does both in hardly more time than one.
+ *
+ * A program that makes a file durable, and then its directory, asks twice for the same: as long as nobody has committed since the last sync began, there is nothing to do.
  */
 #include "meta/sqlite.h"
 
@@ -30,13 +32,10 @@ static int start_anew(struct ks_sqlite *sq)
 }
 
 /* By who runs the sync. 0; -errno, raised. */
-static int sync_log(struct ks_sqlite *sq)
+static int bring_log(struct ks_sqlite *sq)
 {
 	struct stat st;
-	int r = sq->wal_suspect ? start_anew(sq) : 0;
 
-	if (r < 0)
-		return r;
 	if (stat(sq->wal_path, &st) < 0) {
 		/* No log: everything is in the database, and was synced when it got there. */
 		return errno == ENOENT ? 0 : ks_fail(-errno, "%s: cannot look at it", sq->wal_path);
@@ -60,6 +59,23 @@ static int sync_log(struct ks_sqlite *sq)
 				    "%s: cannot bring it to the disk", sq->wal_path);
 	}
 	return 0;
+}
+
+/* By who runs the sync. 0; -errno, raised. */
+static int sync_log(struct ks_sqlite *sq)
+{
+	struct ks_log_state now = ks_sqlite_log_state(sq);
+	const struct ks_log_state *was = &sq->wal_synced;
+	int r;
+
+	if (now.known && was->known && now.salt == was->salt && now.pos == was->pos)
+		return 0;
+	r = sq->wal_suspect ? start_anew(sq) : 0;
+	if (r == 0)
+		r = bring_log(sq);
+	if (r == 0)
+		sq->wal_synced = now;
+	return r;
 }
 
 /* Until round @want is over; runs it if nobody does. Needs sync_mu, which is let go meanwhile. */
