@@ -436,6 +436,11 @@ int ks_txn_ancestors(struct ks_txn *t, const uint64_t *from, size_t n,
 	return r;
 }
 
+bool ks_engine_peek(struct ks_engine *e, struct ks_read *r)
+{
+	return e->ops->peek && e->ops->peek(e, r);
+}
+
 int ks_engine_fetch(struct ks_engine *e, struct ks_read *r, size_t n, const struct ks_scan *s,
 		    size_t ns, struct ks_arena *a)
 {

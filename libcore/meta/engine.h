@@ -68,6 +68,8 @@ struct ks_scan {
 int ks_engine_read(struct ks_engine *e, struct ks_read *r, size_t n,
 		   struct ks_arena *a) KS_MUST_CHECK;
 int ks_engine_scan(struct ks_engine *e, const struct ks_scan *s, struct ks_arena *a) KS_MUST_CHECK;
+/* A record that this process has in memory, as it is now: no trip. False: it cannot say. */
+bool ks_engine_peek(struct ks_engine *e, struct ks_read *r) KS_MUST_CHECK;
 /* Both in one snapshot and one trip: the point reads are done before the first scan calls its fn. */
 int ks_engine_fetch(struct ks_engine *e, struct ks_read *r, size_t n, const struct ks_scan *s,
 		    size_t ns, struct ks_arena *a) KS_MUST_CHECK;

@@ -87,6 +87,8 @@ struct ks_engine_ops {
 	int (*fetch)(struct ks_engine *e, struct ks_txn *t, struct ks_read *r, size_t n,
 		     const struct ks_scan *s, size_t ns, struct ks_arena *a);
 
+	bool (*peek)(struct ks_engine *e, struct ks_read *r); /* NULL: never */
+
 	/*
 	 * Exactly one of the two. commit: apply t->w if everything in t->seen still holds, else -EAGAIN (t->w may be empty: only prove).
 	 * run: the whole transaction, body included, once; it calls ks_txn_start() and ks_txn_end() around each body, and

@@ -350,6 +350,7 @@ const struct ks_engine_ops ks_engine_sqlite_ops = {
 	.open = open_sqlite,
 	.close = close_sqlite,
 	.fetch = ks_sqlite_fetch,
+	.peek = ks_sqlite_peek,
 	.run = ks_sqlite_run,
 	.sync = ks_sqlite_sync,
 	.sync_begin = ks_sqlite_sync_begin,

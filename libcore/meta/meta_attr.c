@@ -196,6 +196,15 @@ static int xattr_key(struct ks_rec_xattr *x, uint64_t ino, const char *name)
 	return 0;
 }
 
+/* Is it known, without a trip, that there are none? cp -a and tar ask for those of every file, and the kernel does before each change of an owner. */
+static bool is_bare(struct ks_meta *m, ks_ino_t ino)
+{
+	struct ks_rec_inode n;
+	struct ks_read rd = ks_read_inode(&n, ino, 0);
+
+	return ks_engine_peek(m->e, &rd) && rd.found && !(n.flags & KS_INODE_HAS_XATTR);
+}
+
 int ks_meta_getxattr(struct ks_meta *m, ks_ino_t ino, const char *name, struct ks_buf *out)
 {
 	struct ks_arena a = { 0 };
@@ -207,6 +216,8 @@ int ks_meta_getxattr(struct ks_meta *m, ks_ino_t ino, const char *name, struct k
 
 	if (r < 0)
 		return r;
+	if (is_bare(m, ino))
+		return -ENODATA;
 	/* The kernel asks for the ACLs of whatever somebody else than the owner looks at: the record, which mostly is in memory, says that there are none. */
 	if (ks_is_acl(name))
 		r = ks_engine_read(m->e, &node, 1, &a);
@@ -240,8 +251,11 @@ int ks_meta_listxattr(struct ks_meta *m, ks_ino_t ino, struct ks_buf *out)
 	struct ks_scan s = {
 		.table = KS_T_XATTR, .from = &from, .nprefix = 1, .fn = list_one, .arg = out
 	};
-	int r = ks_engine_fetch(m->e, &rd, 1, &s, 1, &a);
+	int r;
 
+	if (is_bare(m, ino))
+		return 0;
+	r = ks_engine_fetch(m->e, &rd, 1, &s, 1, &a);
 	ks_arena_clear(&a);
 	if (r == 0 && !rd.found)
 		r = -ENOENT;

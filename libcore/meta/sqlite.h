@@ -291,6 +291,7 @@ int ks_sqlite_schema_check(struct ks_sqlite_conn *c) KS_MUST_CHECK; /* -EBADMSG,
 
 int ks_sqlite_fetch(struct ks_engine *e, struct ks_txn *t, struct ks_read *r, size_t n,
 		    const struct ks_scan *s, size_t ns, struct ks_arena *a);
+bool ks_sqlite_peek(struct ks_engine *e, struct ks_read *r);
 int ks_sqlite_reader_take(struct ks_sqlite *sq, struct ks_sqlite_conn **out,
 			  int *slot) KS_MUST_CHECK;
 void ks_sqlite_reader_give(struct ks_sqlite *sq, struct ks_sqlite_conn *c, int slot);

@@ -329,3 +329,11 @@ int ks_sqlite_fetch(struct ks_engine *e, struct ks_txn *t, struct ks_read *r, si
 		ks_sqlite_keep(sq);
 	return ret;
 }
+
+bool ks_sqlite_peek(struct ks_engine *e, struct ks_read *r)
+{
+	struct ks_sqlite *sq = ks_to_sqlite(e);
+	struct ks_cache_window w;
+
+	return !sq->pin && ks_sqlite_cache_look(sq, &w) && ks_sqlite_cache_serve(sq, &w, r, 1);
+}

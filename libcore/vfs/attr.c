@@ -186,22 +186,41 @@ int ks_vfs_resize(struct ks_vfs *v, ks_ino_t ino, uint32_t set, const struct ks_
 	return stale(r);
 }
 
+/* Who writes it, and how much of it is not stored yet. NULL: nobody does. The caller unpins. */
+static struct ks_vnode *pin_writer(struct ks_vfs *v, ks_ino_t ino, uint64_t *dirty)
+{
+	struct ks_vnode *vn = NULL;
+	struct ks_file_state st;
+
+	*dirty = 0;
+	if (__atomic_load_n(&v->nwriters, __ATOMIC_RELAXED) > 0)
+		vn = ks_vnode_pin(v, ino);
+	if (!vn)
+		return NULL;
+	ks_file_state(vn->file, &st);
+	*dirty = st.dirty_bytes;
+	return vn;
+}
+
+bool ks_vfs_flush_waits(struct ks_vfs *v, ks_ino_t ino)
+{
+	uint64_t dirty;
+	struct ks_vnode *vn = pin_writer(v, ino, &dirty);
+
+	if (vn)
+		ks_vnode_unpin(v, vn);
+	return dirty > KS_FLUSH_HERE;
+}
+
 /* Data written before is committed before: else its commit would bring its own times over the new ones. */
 static int settle(struct ks_vfs *v, ks_ino_t ino)
 {
-	struct ks_file_state st;
-	struct ks_vnode *vn;
-	int r = 0;
+	uint64_t dirty;
+	struct ks_vnode *vn = pin_writer(v, ino, &dirty);
+	int r = dirty ? ks_file_flush(vn->file) : 0;
 
-	if (__atomic_load_n(&v->nwriters, __ATOMIC_RELAXED) == 0)
-		return 0;
-	vn = ks_vnode_pin(v, ino);
-	if (!vn)
-		return 0;
-	ks_file_state(vn->file, &st);
-	if (st.dirty_bytes > 0)
-		r = ks_file_flush(vn->file);
-	ks_vnode_unpin(v, vn);
+	if (vn)
+		ks_vnode_unpin(v, vn);
 	return r;
 }
 
@@ -236,7 +255,7 @@ int ks_vfs_setattr(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, uint3
 	/* Both may have to flush first. */
 	if ((c->flags & KS_VFS_NOBLOCK) &&
 	    (set & (KS_SET_SIZE | KS_SET_MTIME | KS_SET_MTIME_NOW | KS_SET_CTIME)) &&
-	    __atomic_load_n(&v->nwriters, __ATOMIC_RELAXED) > 0)
+	    ks_vfs_flush_waits(v, ino))
 		return -EWOULDBLOCK;
 	if (set & KS_SET_SIZE) {
 		r = ks_vfs_resize(v, ino, set, in, out);

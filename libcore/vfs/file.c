@@ -9,9 +9,8 @@
 #include <fcntl.h>
 #include <string.h>
 
-/* What is done although it must not block: on a disk that answers in less than a hand-off to another thread and back would cost. */
-#define FLUSH_HERE (512 * KS_KIB) /* dirty bytes that a flush stores */
-#define SYNC_HERE (4 * KS_MIB)    /* bytes of others that an fsync makes durable along the way */
+/* Likewise (KS_FLUSH_HERE), on a disk that answers soon. */
+#define SYNC_HERE (4 * KS_MIB) /* bytes of others that an fsync makes durable along the way */
 #define SYNC_HERE_NS (2 * KS_NS_PER_MS)
 
 ks_ino_t ks_fh_ino(const struct ks_fh *fh)
@@ -106,8 +105,7 @@ int ks_vfs_open(struct ks_vfs *v, const struct ks_ctx *c, ks_ino_t ino, int flag
 
 	if (ks_is_virtual(v, ino))
 		return ks_virtual_open(v, c, ino, flags, out, how);
-	if ((c->flags & KS_VFS_NOBLOCK) && (flags & O_TRUNC) &&
-	    __atomic_load_n(&v->nwriters, __ATOMIC_RELAXED) > 0)
+	if ((c->flags & KS_VFS_NOBLOCK) && (flags & O_TRUNC) && ks_vfs_flush_waits(v, ino))
 		return -EWOULDBLOCK;
 	r = ks_vnode_get_open(v, ino, &vn);
 	if (r < 0)
@@ -290,9 +288,8 @@ int ks_vfs_flush(struct ks_fh *fh, const struct ks_ctx *c)
 	if (fh->dir || !fh->writable || ks_vnode_is_unlinked(fh->v, fh->vn))
 		return 0;
 	if (c->flags & KS_VFS_NOBLOCK) {
-		/* A small file is stored with one append: handing it to another thread would take longer. */
 		ks_file_state(fh->vn->file, &st);
-		if (st.dirty_bytes > FLUSH_HERE)
+		if (st.dirty_bytes > KS_FLUSH_HERE)
 			return -EWOULDBLOCK;
 	}
 	return ks_file_flush(fh->vn->file);
@@ -305,7 +302,7 @@ static bool is_short_sync(struct ks_vfs *v, struct ks_fh *fh)
 
 	if (!fh->dir)
 		ks_file_state(fh->vn->file, &st);
-	return st.dirty_bytes <= FLUSH_HERE && ks_meta_is_alone(v->meta) &&
+	return st.dirty_bytes <= KS_FLUSH_HERE && ks_meta_is_alone(v->meta) &&
 	       __atomic_load_n(&v->unsynced_bytes, __ATOMIC_RELAXED) <= SYNC_HERE &&
 	       __atomic_load_n(&v->sync_ns, __ATOMIC_RELAXED) <= SYNC_HERE_NS;
 }

@@ -211,6 +211,10 @@ void ks_seen_own(struct ks_vfs *v, ks_ino_t ino, uint64_t change);
 
 int ks_vfs_record(struct ks_vfs *v, ks_ino_t ino,
 		  struct ks_attr *out) KS_MUST_CHECK; /* committed; -ESTALE */
+/* So many dirty bytes are stored although it must not block: handing it to another thread and back would take longer. */
+#define KS_FLUSH_HERE (512 * KS_KIB)
+/* Has the inode more than that to store? */
+bool ks_vfs_flush_waits(struct ks_vfs *v, ks_ino_t ino);
 int ks_vfs_overlay(struct ks_vfs *v, struct ks_attr *a) KS_MUST_CHECK;
 int ks_vfs_check_name(const char *name) KS_MUST_CHECK;
 /* ks_meta_setattr() of a size, past whoever has the inode open. */

@@ -5,6 +5,8 @@
 #include <linux/falloc.h>
 #include <unistd.h>
 
+#define COPY_HERE KS_MIB /* shared although it must not block: see KS_FLUSH_HERE */
+
 struct falloc {
 	struct ks_vfs *v;
 	ks_ino_t ino;
@@ -61,7 +63,7 @@ int ks_vfs_fallocate(struct ks_fh *fh, const struct ks_ctx *c, int mode, uint64_
 		return -EOPNOTSUPP;
 	}
 	ks_file_state(fh->vn->file, &st);
-	if ((c->flags & KS_VFS_NOBLOCK) && st.dirty_bytes > 0)
+	if ((c->flags & KS_VFS_NOBLOCK) && st.dirty_bytes > KS_FLUSH_HERE)
 		return -EWOULDBLOCK;
 	r = ks_fh_clear_priv(fh, c);
 	return r < 0 ? r : ks_file_exclusive(fh->vn->file, UINT64_MAX, falloc_now, &f);
@@ -121,6 +123,7 @@ ssize_t ks_vfs_copy_range(struct ks_fh *src, uint64_t src_off, struct ks_fh *dst
 			  .src_off = src_off,
 			  .dst_off = dst_off };
 	struct ks_file_state st;
+	uint64_t dirty;
 	int r = 0;
 
 	if (src->dir || dst->dir)
@@ -129,14 +132,16 @@ ssize_t ks_vfs_copy_range(struct ks_fh *src, uint64_t src_off, struct ks_fh *dst
 		return -EBADF;
 	if (src->virt)
 		return -EINVAL;
-	if (c->flags & KS_VFS_NOBLOCK)
-		return -EWOULDBLOCK;
 	ks_file_state(src->vn->file, &st);
 	if (src_off >= st.size || n == 0)
 		return 0;
 	k.len = ks_min(n, st.size - src_off);
+	dirty = st.dirty_bytes;
 	ks_file_state(dst->vn->file, &st);
 	k.over = st.size > dst_off;
+	if ((c->flags & KS_VFS_NOBLOCK) &&
+	    (k.over || k.len > COPY_HERE || dirty + st.dirty_bytes > KS_FLUSH_HERE))
+		return -EWOULDBLOCK;
 	if (dst_off > KS_FILE_MAX || k.len > KS_FILE_MAX - dst_off)
 		return -EFBIG;
 	if (k.src == k.dst && src_off < dst_off + k.len && dst_off < src_off + k.len)
