@@ -23,18 +23,21 @@ void ks_cmd_must_ask(const char *instead)
 	}
 }
 
-/* One line without its newline, owned; NULL: the end of the input. The progress bar is away until it came. */
+/* One line without its newline, owned; NULL: the end of the input, or no memory to ask. The progress bar is away until it came. */
 KS_PRINTF(2, 0)
 static char *answer(const char *tail, const char *fmt, va_list ap)
 {
+	KS_AUTO(ks_freep) char *text = NULL, *owned = NULL;
 	char *line = NULL;
 	size_t cap = 0;
 	ssize_t n;
 
+	if (vasprintf(&text, fmt, ap) < 0) {
+		text = NULL;
+		return NULL;
+	}
 	ks_progress_lock();
-	fprintf(stderr, "%s: ", ks_cmd_name());
-	vfprintf(stderr, fmt, ap);
-	fputs(tail, stderr);
+	fprintf(stderr, "%s: %s%s", ks_cmd_name(), ks_cmd_fit(STDERR_FILENO, text, &owned), tail);
 	fflush(stderr);
 	n = getline(&line, &cap, stdin);
 	ks_progress_unlock();

@@ -124,8 +124,7 @@ static char *for_terminal(const char *text)
 	return out;
 }
 
-/* @text as @fd may have it, owned or borrowed: *@owned is what is to be freed. */
-static const char *fit(int fd, const char *text, char **owned)
+const char *ks_cmd_fit(int fd, const char *text, char **owned)
 {
 	*owned = isatty(fd) || ks_cmd_colored(fd) ? for_terminal(text) : NULL;
 	return *owned ? *owned : text;
@@ -161,7 +160,7 @@ static void put(enum ks_log_level level, const char *lead, const char *key, cons
 	if (as_json)
 		other = ks_json_log(level, key, where, text);
 	else
-		text = fit(STDERR_FILENO, text, &other);
+		text = ks_cmd_fit(STDERR_FILENO, text, &other);
 	ks_progress_lock();
 	if (as_json) {
 		fprintf(stderr, "%s\n", other ? other : "{}");
@@ -267,9 +266,9 @@ static void say(const char *sgr, const char *end, const char *fmt, va_list ap)
 		return;
 	if (vasprintf(&text, fmt, ap) < 0)
 		text = NULL;
-	end = fit(STDOUT_FILENO, end, &other_end);
+	end = ks_cmd_fit(STDOUT_FILENO, end, &other_end);
 	ks_progress_lock();
-	fputs(text ? fit(STDOUT_FILENO, text, &other) : "out of memory", stdout);
+	fputs(text ? ks_cmd_fit(STDOUT_FILENO, text, &other) : "out of memory", stdout);
 	if (sgr && ks_cmd_colored(STDOUT_FILENO))
 		printf("\033[%sm%s\033[" KS_SGR_OFF "m\n", sgr, end);
 	else

@@ -36,6 +36,8 @@ extern _Atomic int ks_cli_signal; /* the one that asked for a stop */
 const char *ks_cmd_name(void);
 /* A message of the library on stderr, by --log-format. */
 void ks_cmd_message(enum ks_log_level level, const char *where, const char *text);
+/* @text as @fd may have it, owned or borrowed: *@owned is what is to be freed. A terminal gets no orders by the names of files. */
+const char *ks_cmd_fit(int fd, const char *text, char **owned);
 /* NULL, or what is wrong with @value: the text lives until the next call. */
 const char *ks_opt_set(const struct ks_opt *o, const char *value);
 bool ks_opt_wants_value(const struct ks_opt *o);

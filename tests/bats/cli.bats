@@ -175,7 +175,10 @@ teardown() { mounted_teardown; }
 	script -qec "kiseki-load -v '$U:/' d.tar" /dev/null </dev/null >>tty
 	# shellcheck disable=SC2016
 	V=$V bad=$bad script -qec 'kiseki-rm "sqlite://$V:/no/$bad"; kiseki-ls "$bad:/"; true' /dev/null </dev/null >>tty
-	[ "$(grep -c 'owned\\007' tty)" -ge 5 ]
+	# shellcheck disable=SC2016
+	U=$U bad=$bad script -qec 'kiseki-rm -i "$U:/src/$bad"' /dev/null <<<n >>tty
+	grep -aq 'remove sqlite.*owned\\007' tty
+	[ "$(grep -c 'owned\\007' tty)" -ge 6 ]
 	not grep -aq $'\e]0' tty
 	not grep -aq $'\xc2\x9b' tty
 	# Elsewhere they are what they are.
