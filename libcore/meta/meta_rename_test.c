@@ -253,6 +253,8 @@ static void read_trips(struct trips *t, uint64_t f, uint64_t l)
 	TRIPS(t, readdir_(t->v), 1, 0);
 	TRIPS(t, ks_meta_getxattr(t->v->m, f, "user.a", &b), 1, 0);
 	TRIPS(t, ks_meta_listxattr(t->v->m, f, &b), 1, 0);
+	/* It has none, as its record tells, where that is in memory. */
+	TRIPS(t, ks_meta_listxattr(t->v->m, l, &b), !t->v->sqlite, 0);
 	TRIPS(t, ks_meta_usage(t->v->m, &u), 1, 0);
 	TRIPS(t, map_(t->v, f), 1, 0);
 	TRIPS(t, ks_meta_seek(t->v->m, f, 0, false, &at), 1, 0);

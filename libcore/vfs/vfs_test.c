@@ -624,10 +624,11 @@ KS_TEST(readonly)
 KS_TEST(a_try_changes_nothing)
 {
 	struct rig g;
-	struct ks_attr a, in = { .size = 1 }, b;
+	struct ks_attr a, other, in = { .size = 1, .mtime_ns = 7 }, b;
 	struct ks_ctx try = { .flags = KS_VFS_NOBLOCK };
 	KS_AUTO(ks_freep) char *big = calloc(1, KS_MIB);
-	struct ks_fh *fh;
+	struct ks_open_how how = { 0 };
+	struct ks_fh *fh, *to, *third;
 
 	ks_check(big != NULL);
 	start(&g, "try", false, 0);
@@ -637,8 +638,28 @@ KS_TEST(a_try_changes_nothing)
 	ks_check_eq(ks_vfs_write(fh, &g.c, 0, "abc", 3), 3);
 	ks_check_ok(ks_vfs_flush(fh, &try));
 	ks_check_ok(ks_vfs_fsync(fh, &try, false));
+	to = create(&g, "to", O_RDWR, &other);
+	ks_check_eq(ks_vfs_write(fh, &g.c, 0, "abcd", 4), 4);
+	ks_check_eq(ks_vfs_copy_range(fh, 0, to, 0, 4, &try), 4);
+	ks_check_eq(ks_vfs_write(fh, &g.c, 0, "abcde", 5), 5);
+	ks_check_ok(ks_vfs_setattr(g.v, &try, a.ino, KS_SET_MTIME, &in, &b));
+	ks_check_eq(attr_of(&g, a.ino).mtime_ns, 7);
+	ks_check_eq(attr_of(&g, a.ino).size, 5);
+	ks_check_eq(ks_vfs_write(fh, &g.c, 0, "ABCDE", 5), 5);
+	ks_check_ok(ks_vfs_fallocate(fh, &try, FALLOC_FL_ZERO_RANGE, 8, 1));
+	ks_check_ok(ks_vfs_setattr(g.v, &try, a.ino, KS_SET_SIZE, &in, &b));
+	check_text(&g, a.ino, "A");
+	/* What has more to store is. */
 	ks_check_eq(ks_vfs_write(fh, &g.c, 0, big, KS_MIB), KS_MIB);
 	ks_check_eq(ks_vfs_flush(fh, &try), -EWOULDBLOCK);
+	ks_check_eq(ks_vfs_setattr(g.v, &try, a.ino, KS_SET_MTIME, &in, &b), -EWOULDBLOCK);
+	ks_check_eq(ks_vfs_open(g.v, &try, a.ino, O_RDWR | O_TRUNC, &third, &how), -EWOULDBLOCK);
+	ks_check_eq(ks_vfs_copy_range(fh, 0, to, 4, 4, &try), -EWOULDBLOCK);
+	/* Other files have nothing to do with it. */
+	ks_check_ok(ks_vfs_setattr(g.v, &try, other.ino, KS_SET_MTIME, &in, &b));
+	ks_check_ok(ks_vfs_open(g.v, &try, other.ino, O_RDWR | O_TRUNC, &third, &how));
+	ks_vfs_release(third);
+	ks_vfs_release(to);
 	ks_check_eq(ks_vfs_fsync(fh, &try, false), -EWOULDBLOCK);
 	ks_check_eq(ks_vfs_setattr(g.v, &try, a.ino, KS_SET_SIZE, &in, &b), -EWOULDBLOCK);
 	ks_check_eq(ks_vfs_fallocate(fh, &try, FALLOC_FL_ZERO_RANGE, 0, 1), -EWOULDBLOCK);
